@@ -1,0 +1,38 @@
+"""The errors that cross rooms. An adapter maps every foreign exception to one of these at its border.
+
+Only `worker/attempt.py` turns one of them into an outcome of a job. A message says what happened, where, and
+what to do about it; it never contains a URL's credentials, a key or a password.
+"""
+
+from __future__ import annotations
+
+
+class MoonxdError(Exception):
+    """Base of every error that moonxd raises on purpose."""
+
+
+class Transient(MoonxdError):
+    """It may work later: the attempt fails, the job is retried with backoff.
+
+    `retry_after` is the number of seconds the other side asked us to wait, if it did.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None = None) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class Permanent(MoonxdError):
+    """It will never work: the job goes to the dead letters at once, unretried."""
+
+
+class Rejected(MoonxdError):
+    """We decline on purpose (a limit, a pause, a duplicate); nothing is broken on either side."""
+
+
+class LeaseLost(MoonxdError):
+    """Somebody else owns the job or the wallet now: whatever we still hold must not be written."""
+
+
+class ConfigError(MoonxdError):
+    """A configuration value cannot be used. The message names the key, the value and what is allowed."""

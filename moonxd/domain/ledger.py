@@ -1,0 +1,193 @@
+"""What the worker asks of the ledger, and what it answers: one job's life in the database."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from decimal import Decimal
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from .token import Holding, TokenRef
+
+
+class Event(msgspec.Struct, frozen=True, kw_only=True):
+    """A row for the outbox, written in the transaction of the change it tells of. Built by domain/event.py."""
+
+    id: UUID
+    #: For example "sync.completed".
+    type: str
+    #: Which configured topic: "sync.events", "portfolio.updates", "system.alerts", "user.activities".
+    topic: str
+    #: Partition key: the user id.
+    key: str
+    wallet: str
+    #: The whole Kafka value as JSON.
+    body: bytes
+
+
+class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
+    """An outbox row as read back: `position` grows in commit order per wallet."""
+
+    position: int
+    event: Event
+    created_at: datetime
+    published_at: datetime | None = None
+
+
+class Admission(msgspec.Struct, frozen=True, kw_only=True):
+    """Ask to run one attempt of a sync."""
+
+    operation: UUID
+    user_id: str
+    wallet: str
+    #: portfolio | full | metadata | trades
+    sync_type: str
+    #: high | medium | low
+    priority: str
+    queue: str
+    job_id: str
+    #: 1 for the first attempt.
+    attempt: int
+    max_attempts: int
+    worker_id: str
+    worker_version: str
+    #: Seconds the wallet's lease lasts unless renewed.
+    lease_s: float
+    #: Kept in the audit row (chainIds, triggeredAt, the producer's metadata).
+    metadata: dict[str, Any] = msgspec.field(default_factory=dict)
+    #: Written with the audit row (sync.started).
+    events: tuple[Event, ...] = ()
+
+
+class Admitted(msgspec.Struct, frozen=True, kw_only=True):
+    """Go: the wallet's lease is ours under `fence`; a later attempt gets a higher one and ours writes nothing more."""
+
+    fence: int
+    #: The wallet's rows as they stand: the lease holder alone may change them, so they stay true until our commit.
+    previous: tuple[Holding, ...]
+    #: Every token this wallet was ever seen to hold, on any chain.
+    seen: tuple[TokenRef, ...]
+    #: Last history snapshot of this wallet, None if there is none yet.
+    snapshot_at: datetime | None = None
+
+
+class Busy(msgspec.Struct, frozen=True):
+    """Another live operation holds the wallet's lease until (at most) `until`."""
+
+    operation: UUID
+    until: datetime
+
+
+class AlreadyCommitted(msgspec.Struct, frozen=True):
+    """This very operation was committed before (the worker died between the commit and the queue's answer)."""
+
+    result: dict[str, Any]
+
+
+Decision = Admitted | Busy | AlreadyCommitted
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """The right to write one wallet."""
+
+    operation: UUID
+    user_id: str
+    wallet: str
+    fence: int
+
+
+class Commit(msgspec.Struct, frozen=True, kw_only=True):
+    """One transaction: holdings, history, status, audit row and events, or nothing."""
+
+    lease: Lease
+    sync_type: str
+    #: Chains whose rows are replaced; all rows of other chains stay as they are.
+    chains: tuple[int, ...]
+    #: Rows to insert or overwrite.
+    changed: tuple[Holding, ...]
+    #: Rows to delete (balance gone).
+    removed: tuple[TokenRef, ...]
+    #: The whole portfolio after this commit, for the history snapshot; None when no snapshot is due.
+    snapshot: tuple[Holding, ...] | None
+    #: "sync" for now; manual and scheduled come with the scheduler.
+    snapshot_type: str
+    total_value_usd: Decimal
+    #: Rows of the whole portfolio after this commit.
+    tokens_count: int
+    #: Chains read successfully in this operation.
+    chains_synced: int
+    duration_ms: int
+    #: The job's return value, kept so that a redelivery can answer with it.
+    result: dict[str, Any]
+    #: Merged into the audit row's metadata: block heights, failed chains and reasons, quarantined tokens.
+    metadata: dict[str, Any] = msgspec.field(default_factory=dict)
+    events: tuple[Event, ...] = ()
+
+
+class Ending(msgspec.Struct, frozen=True, kw_only=True):
+    """An attempt that ended without a commit. Frees the lease; written only if the fence is still ours.
+
+    status: retrying (audit row back to pending, retry_count + 1) | failed | cancelled |
+    released (handed back by a drain: pending, nothing counted).
+    """
+
+    lease: Lease
+    sync_type: str
+    status: str
+    error: str | None
+    duration_ms: int
+    events: tuple[Event, ...] = ()
+
+
+class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
+    """The ledger's copy of a job that failed for good; survives removeOnFail. Times are epoch ms."""
+
+    queue: str
+    job_id: str
+    name: str
+    timestamp: int
+    #: The payload as the producer wrote it.
+    data: bytes
+    options: dict[str, Any]
+    reason: str
+    stack: tuple[str, ...]
+    attempts_made: int
+    failed_at: int
+    user_id: str | None = None
+    wallet: str | None = None
+
+
+class Portfolio(msgspec.Struct, frozen=True, kw_only=True):
+    """One user's view of one wallet."""
+
+    user_id: str
+    wallet: str
+    holdings: tuple[Holding, ...]
+    #: Spam and unpriced rows are left out of it.
+    total_value_usd: Decimal
+    last_sync_at: datetime | None
+    sync_status: str | None
+    last_error: str | None = None
+
+
+class Operation(msgspec.Struct, frozen=True, kw_only=True):
+    """A row of `sync_operations`."""
+
+    id: UUID
+    user_id: str
+    wallet: str
+    type: str
+    status: str
+    priority: str
+    started_at: datetime | None
+    completed_at: datetime | None
+    duration_ms: int | None
+    tokens_synced: int
+    chains_synced: int
+    total_value_usd: Decimal | None
+    error: str | None
+    retry_count: int
+    worker_id: str | None
+    metadata: dict[str, Any]

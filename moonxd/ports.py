@@ -1,0 +1,205 @@
+"""What the inside asks of the outside. Every Protocol has at most eight methods and one conformance suite.
+
+Rules for whoever implements one: map foreign errors to domain.errors at your border (Transient when trying again can
+help, Permanent when it cannot), never swallow a cancellation, bound every wait, and leave nothing half-done when cancelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+from uuid import UUID
+
+from .domain.chain import Chain
+from .domain.job import Claim, Counts, Job, JobState, JobView, NewJob, Outcome, StalledSweep
+from .domain.ledger import (
+    Admission,
+    Commit,
+    DeadLetter,
+    Decision,
+    Ending,
+    Lease,
+    Operation,
+    Portfolio,
+    StoredEvent,
+)
+from .domain.token import ChainSnapshot, Price, TokenRef
+
+
+class Clock(Protocol):
+    """Wall time, for what others read. Deadlines use trio's monotonic clock instead."""
+
+    def now(self) -> float:
+        """Unix seconds."""
+        ...
+
+
+class Queue(Protocol):
+    """The worker's side of one queue."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def claim(self) -> Claim:
+        """Take the next job under a fresh lock, or learn when to look again. One round trip."""
+        ...
+
+    async def settle(self, job: Job, outcome: Outcome, *, fetch: bool) -> Claim | None:
+        """End our hold on `job`. With `fetch` the same round trip may claim the next job (None: it did not look).
+
+        Raises LeaseLost when the lock is no longer ours; the queue is unchanged then. Safe to repeat when the
+        connection broke midway: the second call finds the work done and says so by LeaseLost.
+        """
+        ...
+
+    async def wait(self, timeout: float) -> None:
+        """Return when the queue's marker says there may be work, or after `timeout` seconds. Never polls."""
+        ...
+
+    async def extend(self, jobs: Sequence[Job]) -> tuple[str, ...]:
+        """Renew the locks of `jobs`; returns the ids whose lock was lost."""
+        ...
+
+    async def recover_stalled(self) -> StalledSweep:
+        """Put back jobs whose worker stopped renewing, fail those that stalled too often."""
+        ...
+
+    async def progress(self, job: Job, value: Any) -> None:
+        """Publish progress (any JSON value) to whoever listens to the queue's events."""
+        ...
+
+    async def log(self, job: Job, line: str) -> None:
+        """Append a line to the job's own log."""
+        ...
+
+
+class QueueAdmin(Protocol):
+    """The producers' and operators' side of one queue."""
+
+    async def add(self, jobs: Sequence[NewJob]) -> tuple[str, ...]:
+        """Add jobs in order; the ids they have now. An id that exists already is returned, not added twice."""
+        ...
+
+    async def counts(self) -> Counts: ...
+
+    async def get(self, job_id: str) -> JobView | None: ...
+
+    async def list(self, state: JobState, *, start: int = 0, limit: int = 50) -> tuple[JobView, ...]:
+        """A page of one state; waiting-like states oldest first, finished ones newest first."""
+        ...
+
+    async def requeue(self, job_ids: Sequence[str]) -> tuple[str, ...]:
+        """Failed or completed jobs back to waiting, attempts reset, in batches; the ids that were moved."""
+        ...
+
+    async def promote(self, job_id: str) -> bool:
+        """A delayed job becomes due now. False when it is not delayed."""
+        ...
+
+    async def remove(self, job_ids: Sequence[str]) -> tuple[str, ...]:
+        """Remove jobs that nobody holds (children included); the ids that were removed."""
+        ...
+
+    async def pause(self, paused: bool) -> None:
+        """Pause or resume the queue for every worker of every version; resuming strands no job."""
+        ...
+
+
+class Ledger(Protocol):
+    """The durable truth about wallets. Every method is one transaction and, on PostgreSQL, one round trip."""
+
+    async def admit(self, ask: Admission) -> Decision: ...
+
+    async def commit(self, change: Commit) -> None:
+        """Raises LeaseLost, with nothing written, when a later attempt holds the wallet."""
+        ...
+
+    async def close(self, ending: Ending) -> None:
+        """Raises LeaseLost, with nothing written, when a later attempt holds the wallet."""
+        ...
+
+    async def renew(self, leases: Sequence[Lease], lease_s: float) -> tuple[UUID, ...]:
+        """Prolong the leases; returns the operations whose lease was lost."""
+        ...
+
+    async def bury(self, letter: DeadLetter) -> None:
+        """Keep a copy of a dead letter; burying the same job again overwrites it."""
+        ...
+
+    async def portfolio(self, wallet: str, user_id: str | None = None) -> tuple[Portfolio, ...]:
+        """Every user's view of `wallet`, or one user's."""
+        ...
+
+    async def operations(
+        self,
+        *,
+        user_id: str | None = None,
+        wallet: str | None = None,
+        status: str | None = None,
+        limit: int = 50,
+    ) -> tuple[Operation, ...]:
+        """Newest first."""
+        ...
+
+    async def sweep(self, grace_s: float) -> int:
+        """Close 'running' rows whose lease ended more than `grace_s` ago (their worker died); how many."""
+        ...
+
+
+class DeadLetters(Protocol):
+    """The ledger's copies of jobs that failed for good."""
+
+    async def letter(self, queue: str, job_id: str) -> DeadLetter | None: ...
+
+    async def letters(self, queue: str, *, limit: int = 50) -> tuple[DeadLetter, ...]: ...
+
+    async def exhume(self, queue: str, job_ids: Sequence[str]) -> int:
+        """Forget copies (their jobs were requeued); how many."""
+        ...
+
+
+class Outbox(Protocol):
+    """Committed events, in commit order per wallet."""
+
+    async def read(self, after: int, limit: int) -> tuple[StoredEvent, ...]:
+        """Events with position > after, oldest first."""
+        ...
+
+    async def backlog(self) -> int:
+        """Events not yet published."""
+        ...
+
+
+class Cache(Protocol):
+    """A shared cache; losing it costs time, never truth. Keys are our own, values opaque bytes."""
+
+    async def get_many(self, keys: Sequence[str]) -> dict[str, bytes]: ...
+
+    async def put_many(self, entries: Mapping[str, bytes], ttl_s: float) -> None: ...
+
+
+class ChainReader(Protocol):
+    """Reads wallets on one chain."""
+
+    @property
+    def chain(self) -> Chain: ...
+
+    async def read(
+        self, wallet: str, seen: Sequence[str], *, refresh_metadata: bool = False
+    ) -> ChainSnapshot:
+        """The wallet's balances; `seen` are token addresses to look at besides those the reader finds itself.
+
+        Raises Transient or Permanent when the chain as a whole could not be read; never an empty snapshot instead.
+        """
+        ...
+
+
+class PriceSource(Protocol):
+    """Prices from one vendor, batched."""
+
+    @property
+    def name(self) -> str: ...
+
+    async def prices(self, tokens: Sequence[TokenRef]) -> Mapping[TokenRef, Price]:
+        """What the source knows; unknown tokens are absent. Raises Transient when the source as a whole is away."""
+        ...
