@@ -1,7 +1,7 @@
 """What the inside asks of the outside. Every Protocol has at most eight methods and one conformance suite.
 
 Rules for whoever implements one: map foreign errors to domain.errors at your border (Transient when trying again can
-help, Permanent when it cannot), never swallow a cancellation, bound every wait, and leave nothing half-done when cancelled.
+help, Permanent when it cannot), never swallow a cancellation, bound every wait, leave nothing half-done when cancelled.
 """
 
 from __future__ import annotations
@@ -184,9 +184,7 @@ class ChainReader(Protocol):
     @property
     def chain(self) -> Chain: ...
 
-    async def read(
-        self, wallet: str, seen: Sequence[str], *, refresh_metadata: bool = False
-    ) -> ChainSnapshot:
+    async def read(self, wallet: str, seen: Sequence[str], *, refresh_metadata: bool = False) -> ChainSnapshot:
         """The wallet's balances; `seen` are token addresses to look at besides those the reader finds itself.
 
         Raises Transient or Permanent when the chain as a whole could not be read; never an empty snapshot instead.

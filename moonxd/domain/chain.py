@@ -42,13 +42,11 @@ CHAINS: dict[int, Chain] = {
     )
 }  # fmt: skip
 
-_BY_NAME = {
-    name: chain for chain in CHAINS.values() for name in (chain.slug, chain.name.lower(), str(chain.id))
-}
+_BY_NAME = {name: chain for chain in CHAINS.values() for name in (chain.slug, chain.name.lower(), str(chain.id))}
 
 
 def parse_chain(given: object) -> Chain:
-    """A chain from an id (number or digits) or a slug, as producers write it. Raises Permanent naming the known ones."""
+    """A chain from its id (number or digits) or slug, as producers write it. Raises Permanent with the known ones."""
     key = str(given).strip().lower() if isinstance(given, (int, str)) and not isinstance(given, bool) else ""
     chain = _BY_NAME.get(key)
     if chain is None:
