@@ -36,3 +36,19 @@ class LeaseLost(MoonxdError):
 
 class ConfigError(MoonxdError):
     """A configuration value cannot be used. The message names the key, the value and what is allowed."""
+
+
+def single(error: Exception) -> Exception:
+    """The one error inside nested one-member groups; the group itself when there are several."""
+    while isinstance(error, ExceptionGroup) and len(error.exceptions) == 1:
+        error = error.exceptions[0]
+    return error
+
+
+def describe(error: BaseException) -> str:
+    """One line for the status board: our own errors speak for themselves, foreign ones are named."""
+    if isinstance(error, BaseExceptionGroup):
+        return "; ".join(dict.fromkeys(describe(inner) for inner in error.exceptions))
+    if isinstance(error, MoonxdError):
+        return str(error)
+    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__

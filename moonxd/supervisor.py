@@ -1,0 +1,204 @@
+"""Supervision: every long-running part is a child with a restart limit, jittered backoff and a drain order.
+
+A child is an async function that runs until cancelled. Returning or raising means it stopped working: it is started
+again after a backoff, and past its restart intensity it has failed for good. A critical child that failed takes the
+daemon down (its own supervisor, systemd, starts afresh); any other one is shown as failed while the rest goes on.
+
+Children are started in order, each only once the one before it is ready, and stopped in reverse.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import random
+import time
+from collections import deque
+from collections.abc import Awaitable, Callable, Sequence
+
+import msgspec
+import trio
+
+from .api.schema import Child as ChildView
+from .domain.errors import ConfigError, MoonxdError, Permanent, describe, single
+
+log = logging.getLogger("moonxd.supervisor")
+
+#: A child's body: told to `ready()` once it works, then runs until cancelled.
+Body = Callable[[Callable[[], None]], Awaitable[None]]
+
+
+class Restarts(msgspec.Struct, frozen=True, kw_only=True):
+    """At most `most` restarts within `window_s`; the wait before each doubles from `first_s` to `longest_s`."""
+
+    most: int = 10
+    window_s: float = 60.0
+    first_s: float = 0.1
+    longest_s: float = 15.0
+
+    def delay(self, recent: int, rand: float) -> float:
+        """Seconds before restart number `recent` within the window, `rand` in [0, 1) spreading the upper half."""
+        full = min(self.longest_s, self.first_s * 2.0 ** min(recent, 30))
+        return full * (0.5 + 0.5 * rand)
+
+
+class Child(msgspec.Struct, frozen=True, kw_only=True):
+    """One supervised part."""
+
+    name: str
+    body: Body
+    critical: bool = True
+    restarts: Restarts = Restarts()
+    #: Seconds it may take to become ready before its start counts as failed.
+    start_s: float = 30.0
+
+
+class ChildFailed(MoonxdError):
+    """A critical child used up its restarts: the daemon cannot do its work."""
+
+
+class _Status:
+    """The mutable side of one child."""
+
+    def __init__(self, child: Child) -> None:
+        self.child = child
+        self.state = "starting"
+        self.since = time.time()
+        self.restarts = 0
+        self.recent: deque[float] = deque()
+        self.last_error: str | None = None
+        self.scope = trio.CancelScope()
+        self.ready = trio.Event()
+        self.stopped = trio.Event()
+
+    def enter(self, state: str, error: str | None = None) -> None:
+        self.state, self.since = state, time.time()
+        if error is not None:
+            self.last_error = error
+
+    def view(self) -> ChildView:
+        return ChildView(
+            name=self.child.name,
+            state=self.state,
+            critical=self.child.critical,
+            restarts=self.restarts,
+            since=self.since,
+            last_error=self.last_error,
+        )
+
+
+class Supervisor:
+    """Runs children; `children()` is the status board."""
+
+    def __init__(self, *, on_restart: Callable[[str], None] = lambda name: None) -> None:
+        self._board: dict[str, _Status] = {}
+        self._on_restart = on_restart
+
+    def children(self) -> tuple[ChildView, ...]:
+        return tuple(status.view() for status in self._board.values())
+
+    async def run(
+        self, children: Sequence[Child], stop: trio.Event, *, started: Callable[[], None] = lambda: None
+    ) -> None:
+        """Start `children` in order, run until `stop` is set, then stop them in reverse order.
+
+        Raises ChildFailed as soon as a critical child has failed for good.
+        """
+        async with trio.open_nursery() as nursery:
+            for child in children:
+                status = self._board[child.name] = _Status(child)
+                nursery.start_soon(self._keep, status)
+                await _first(status.ready, stop)
+                if stop.is_set():
+                    break
+            else:
+                started()
+            await stop.wait()
+            for status in reversed(tuple(self._board.values())):
+                status.scope.cancel()
+                await status.stopped.wait()
+
+    async def stop_child(self, name: str) -> None:
+        """Stop one child for good, before the others (a drain stops the consumers first)."""
+        status = self._board[name]
+        status.scope.cancel()
+        await status.stopped.wait()
+
+    async def _keep(self, status: _Status) -> None:
+        child = status.child
+        try:
+            with status.scope:
+                while await self._once(status):
+                    status.enter("starting")
+        finally:
+            status.stopped.set()
+            if status.state != "failed":
+                status.enter("stopped")
+        if status.state == "failed" and child.critical and not status.scope.cancel_called:
+            raise ChildFailed(f"{child.name} failed for good: {status.last_error}")
+
+    async def _once(self, status: _Status) -> bool:
+        """One life of a child; True when it is to be started again."""
+        child = status.child
+        error = await self._live(status)
+        text = describe(error) if error is not None else "it ended by itself"
+        if isinstance(error, (ConfigError, Permanent)):
+            # No restart mends a wrong value.
+            log.error("%s cannot run: %s", child.name, text, extra={"child": child.name})
+            return self._give_up(status, text)
+        now = trio.current_time()
+        recent = status.recent
+        while recent and recent[0] < now - child.restarts.window_s:
+            recent.popleft()
+        if len(recent) >= child.restarts.most:
+            log.error("%s failed for good: %s", child.name, text, extra={"child": child.name}, exc_info=error)
+            return self._give_up(status, text)
+        delay = child.restarts.delay(len(recent), random.random())
+        recent.append(now)
+        status.restarts += 1
+        status.enter("backing-off", text)
+        self._on_restart(child.name)
+        # A foreign error is a bug or a surprise: its traceback is worth the lines.
+        surprise = error if not isinstance(error, MoonxdError) else None
+        log.warning(
+            "%s stopped (%s), starting it again in %.1f s", child.name, text, delay,
+            extra={"child": child.name, "restarts": status.restarts}, exc_info=surprise,
+        )  # fmt: skip
+        await trio.sleep(delay)
+        return True
+
+    def _give_up(self, status: _Status, text: str) -> bool:
+        status.enter("failed", text)
+        if not status.child.critical:
+            # The children behind it must not wait for what will never come.
+            status.ready.set()
+        return False
+
+    async def _live(self, status: _Status) -> Exception | None:
+        """Run the body once; the error it ended with, None when it just returned."""
+
+        def ready() -> None:
+            starting.deadline = math.inf
+            status.enter("running")
+            status.ready.set()
+
+        with trio.CancelScope(deadline=trio.current_time() + status.child.start_s) as starting:
+            try:
+                await status.child.body(ready)
+            except Exception as error:
+                return single(error)
+        if starting.cancelled_caught:
+            return TimeoutError(f"not ready within {status.child.start_s:g} s")
+        return None
+
+
+async def _first(*events: trio.Event) -> None:
+    """Return when any of `events` is set."""
+    async with trio.open_nursery() as nursery:
+
+        async def wait(event: trio.Event) -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel()
+
+        for event in events:
+            nursery.start_soon(wait, event)

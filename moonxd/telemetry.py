@@ -1,0 +1,197 @@
+"""What this process knows of itself: counters for Prometheus and the live view's recent past, in memory only.
+
+Rooms report here by plain calls that neither block nor fail; nothing is read back to decide anything.
+No user id, wallet or URL becomes a metric label.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from .api.schema import ChainHealth, Failure, Rates, RunningJob
+from .domain.chain import CHAINS
+
+#: Seconds that the live view's percentiles look back.
+WINDOW_S = 300.0
+#: Samples kept per percentile; beyond it the oldest go first, whatever their age.
+WINDOW_SAMPLES = 2000
+RECENT_FAILURES = 100
+_SYNC_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120, 300)
+_RPC_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+
+
+class Window:
+    """Samples of the last WINDOW_S seconds."""
+
+    __slots__ = ("_samples",)
+
+    def __init__(self) -> None:
+        self._samples: deque[tuple[float, float]] = deque(maxlen=WINDOW_SAMPLES)
+
+    def add(self, at: float, value: float) -> None:
+        self._samples.append((at, value))
+
+    def values(self, now: float) -> list[float]:
+        """Sorted values that are still inside the window."""
+        samples = self._samples
+        while samples and samples[0][0] < now - WINDOW_S:
+            samples.popleft()
+        return sorted(value for _, value in samples)
+
+    def since(self, at: float) -> int:
+        """How many samples are younger than `at`."""
+        return sum(1 for stamp, _ in self._samples if stamp >= at)
+
+
+def percentile(ordered: list[float], share: float) -> float | None:
+    """Nearest-rank percentile of sorted values; None when there are none."""
+    if not ordered:
+        return None
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+class _Endpoint:
+    __slots__ = ("errors", "last_error", "latency", "requests")
+
+    def __init__(self) -> None:
+        self.latency = Window()
+        self.requests = Window()
+        self.errors = Window()
+        self.last_error: str | None = None
+
+
+class Telemetry:
+    """One per process. Times are unix seconds, durations seconds."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        reg = self.registry
+        self._processed = Counter("sync_jobs_processed", "Jobs completed", ["type"], registry=reg)
+        self._failed = Counter("sync_jobs_failed", "Jobs failed for good", ["type"], registry=reg)
+        self._retried = Counter("moonxd_jobs_retried", "Attempts that failed and will be tried again", registry=reg)
+        self._duration = Histogram(
+            "sync_job_duration_seconds", "Time of one attempt", ["type", "outcome"], buckets=_SYNC_BUCKETS, registry=reg
+        )
+        self._active = Gauge("sync_jobs_active", "Jobs running in this process", registry=reg)
+        self._rpc = Histogram(
+            "moonxd_rpc_duration_seconds", "RPC requests", ["chain", "provider", "outcome"],
+            buckets=_RPC_BUCKETS, registry=reg,
+        )  # fmt: skip
+        self._restarts = Counter("moonxd_child_restarts", "Restarts of supervised parts", ["child"], registry=reg)
+        self._running: dict[str, RunningJob] = {}
+        self._failures: deque[Failure] = deque(maxlen=RECENT_FAILURES)
+        self._durations = Window()
+        self._completions = Window()
+        self._endpoints: dict[tuple[int, str], _Endpoint] = {}
+        self._totals = {"completed": 0, "failed": 0, "retried": 0}
+
+    # ---- jobs ----------------------------------------------------------------------------------------------------
+
+    def job_started(self, job_id: str, name: str, attempt: int) -> None:
+        self._running[job_id] = RunningJob(
+            id=job_id, name=name, user="", wallet="", attempt=attempt, step="start", started_at=time.time()
+        )
+        self._active.set(len(self._running))
+
+    def job_step(self, job_id: str, step: str, *, user: str | None = None, wallet: str | None = None) -> None:
+        job = self._running.get(job_id)
+        if job is not None:
+            self._running[job_id] = RunningJob(
+                id=job.id, name=job.name, user=user or job.user, wallet=wallet or job.wallet,
+                attempt=job.attempt, step=step, started_at=job.started_at,
+            )  # fmt: skip
+
+    def job_settled(self, job_id: str, outcome: str, reason: str | None = None) -> None:
+        """`outcome`: completed | failed | retried | postponed | released | lost."""
+        job = self._running.pop(job_id, None)
+        self._active.set(len(self._running))
+        if job is None:
+            return
+        now = time.time()
+        self._duration.labels(job.name, outcome).observe(now - job.started_at)
+        if outcome == "completed":
+            self._processed.labels(job.name).inc()
+            self._durations.add(now, now - job.started_at)
+            self._completions.add(now, 1.0)
+        if outcome in ("failed", "retried"):
+            self._failures.append(_failure(job, now, reason or outcome, final=outcome == "failed"))
+            (self._failed.labels(job.name) if outcome == "failed" else self._retried).inc()
+        if outcome in self._totals:
+            self._totals[outcome] += 1
+
+    # ---- parts ---------------------------------------------------------------------------------------------------
+
+    def rpc(self, chain_id: int, provider: str, outcome: str, seconds: float) -> None:
+        """One RPC request. `outcome`: ok, or a short word for what went wrong; `provider`: a host name."""
+        now = time.time()
+        endpoint = self._endpoints.setdefault((chain_id, provider), _Endpoint())
+        endpoint.requests.add(now, 1.0)
+        if outcome == "ok":
+            endpoint.latency.add(now, seconds)
+        else:
+            endpoint.errors.add(now, 1.0)
+            endpoint.last_error = outcome
+        self._rpc.labels(_slug(chain_id), provider, outcome).observe(seconds)
+
+    def child_restarted(self, name: str) -> None:
+        self._restarts.labels(name).inc()
+
+    # ---- views ---------------------------------------------------------------------------------------------------
+
+    def running(self) -> tuple[RunningJob, ...]:
+        """Longest running first."""
+        return tuple(sorted(self._running.values(), key=lambda job: job.started_at))
+
+    def failures(self) -> tuple[Failure, ...]:
+        """Newest first."""
+        return tuple(reversed(self._failures))
+
+    def rates(self) -> Rates:
+        now = time.time()
+        ordered = self._durations.values(now)
+        return Rates(
+            completed=self._totals["completed"],
+            failed=self._totals["failed"],
+            retried=self._totals["retried"],
+            per_second=round(self._completions.since(now - 10.0) / 10.0, 2),
+            p50=percentile(ordered, 0.50),
+            p95=percentile(ordered, 0.95),
+        )
+
+    def chains(self) -> tuple[ChainHealth, ...]:
+        now = time.time()
+        return tuple(_chain_health(key, self._endpoints[key], now) for key in sorted(self._endpoints))
+
+    def prometheus(self) -> bytes:
+        """Everything in Prometheus' text format."""
+        return generate_latest(self.registry)
+
+
+def _failure(job: RunningJob, now: float, reason: str, *, final: bool) -> Failure:
+    return Failure(
+        at=now, job_id=job.id, name=job.name, user=job.user, wallet=job.wallet,
+        attempt=job.attempt, reason=reason, final=final,
+    )  # fmt: skip
+
+
+def _slug(chain_id: int) -> str:
+    chain = CHAINS.get(chain_id)
+    return chain.slug if chain else str(chain_id)
+
+
+def _chain_health(key: tuple[int, str], endpoint: _Endpoint, now: float) -> ChainHealth:
+    ordered = endpoint.latency.values(now)
+    errors = len(endpoint.errors.values(now))
+    return ChainHealth(
+        chain_id=key[0],
+        chain=_slug(key[0]),
+        provider=key[1],
+        requests=len(endpoint.requests.values(now)),
+        errors=errors,
+        p50=percentile(ordered, 0.50),
+        p95=percentile(ordered, 0.95),
+        last_error=endpoint.last_error if errors else None,
+    )

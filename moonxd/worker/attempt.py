@@ -1,0 +1,372 @@
+"""One attempt at one job: parse, admit, run, commit. The only place that turns an error into an outcome.
+
+    payload  -> Permanent: dead letter at once
+    admit    -> Busy: later; AlreadyCommitted: answer with the recorded result
+    run      -> Transient: retried with backoff; Permanent: dead letter
+    commit   -> LeaseLost: somebody newer owns the wallet, nothing of ours is written
+
+When the ledger itself is away the job is not at fault: it is postponed, and no attempt is counted.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+import trio
+
+from ..domain import event
+from ..domain.errors import LeaseLost, Permanent, Transient, describe, single
+from ..domain.job import Backoff, Completed, Failed, Job, Outcome, Postpone, Retry
+from ..domain.ledger import (
+    Admission,
+    Admitted,
+    AlreadyCommitted,
+    Busy,
+    Commit,
+    DeadLetter,
+    Ending,
+    Event,
+    Lease,
+)
+from ..domain.operation import operation_id
+from ..domain.payload import WalletSync
+from ..domain.retry import after_failure
+from ..domain.token import ChainFailure
+from ..jobs import Env, Found, JobType, job_type
+from ..ports import Clock, Ledger
+from .leases import LeaseKeeper
+
+log = logging.getLogger("moonxd.attempt")
+
+#: Seconds that writing down how an attempt ended may take once the attempt itself is cancelled.
+CLOSING_S = 5.0
+#: Seconds until a job is looked at again when its wallet is busy, and when the ledger is away.
+BUSY_S = 1.0
+LEDGER_AWAY_S = 3.0
+_STACK_LINES = 30
+
+
+class _LedgerAway(Exception):
+    """The ledger did not answer; carries its Transient."""
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """How attempts are made, from the configuration."""
+
+    worker_id: str
+    version: str
+    attempts: int = 3
+    backoff: Backoff = Backoff()
+    timeout_s: float = 300.0
+    #: A changed portfolio is copied to the history at most this often.
+    snapshot_every_s: float = 3600.0
+
+
+class Attempts:
+    """The consumer's handler: `await attempts(job)` gives the job's outcome.
+
+    `step(job_id, step, user=, wallet=)` is told where an attempt stands; `rand` gives [0, 1) for jitter; `cancelled(id)`
+    says whether an operator, and not a drain, is the reason of a cancellation.
+    """
+
+    def __init__(
+        self,
+        *,
+        ledger: Ledger,
+        leases: LeaseKeeper,
+        env: Env,
+        clock: Clock,
+        policy: Policy,
+        rand: Callable[[], float],
+        step: Callable[..., None],
+        cancelled: Callable[[str], bool],
+    ) -> None:
+        self._ledger = ledger
+        self._leases = leases
+        self._env = env
+        self._clock = clock
+        self._policy = policy
+        self._rand = rand
+        self._step = step
+        self._cancelled = cancelled
+
+    async def __call__(self, job: Job) -> Outcome:
+        """Raises LeaseLost when the job is no longer ours to settle; every other error becomes an outcome."""
+        try:
+            kind = job_type(job.name)
+            task = kind.parse(job.data)
+        except Permanent as error:
+            outcome = Failed(str(error))
+            await self._bury(job, outcome, None)
+            return outcome
+        self._step(job.id, "admit", user=task.user_id, wallet=task.wallet)
+        try:
+            return await _Attempt(self, job, kind, task).run()
+        except _LedgerAway as away:
+            log.warning("%s; the job waits", away, extra=_who(job, task))
+            return self._postpone(LEDGER_AWAY_S * (0.5 + self._rand()))
+
+    def _postpone(self, seconds: float) -> Postpone:
+        return Postpone(int((self._clock.now() + seconds) * 1000))
+
+    def _failure(self, job: Job, error: Exception) -> Outcome:
+        options = job.options
+        return after_failure(
+            error,
+            attempts_made=job.attempts_made,
+            attempts=options.attempts if options.attempts is not None else self._policy.attempts,
+            backoff=options.backoff or self._policy.backoff,
+            rand=self._rand(),
+            stack=_stack(error),
+        )
+
+    async def _bury(self, job: Job, outcome: Failed, task: WalletSync | None) -> None:
+        letter = DeadLetter(
+            queue=job.queue,
+            job_id=job.id,
+            name=job.name,
+            timestamp=job.timestamp,
+            data=job.data,
+            options=job.options.raw,
+            reason=outcome.reason,
+            stack=outcome.stack,
+            attempts_made=job.attempts_made + 1,
+            failed_at=int(self._clock.now() * 1000),
+            user_id=task.user_id if task else None,
+            wallet=task.wallet if task else None,
+        )
+        try:
+            await self._ledger.bury(letter)
+        except Transient as error:
+            # The failed set in Redis still holds the job: better a missing copy than a job that cannot end.
+            log.warning("no copy of dead letter %s in the ledger: %s", job.id, error, extra={"job_id": job.id})
+
+
+class _Attempt:
+    """The state of one attempt."""
+
+    def __init__(self, owner: Attempts, job: Job, kind: JobType, task: WalletSync) -> None:
+        self._owner = owner
+        self._job = job
+        self._kind = kind
+        self._task = task
+        self._ledger = owner._ledger
+        self._policy = owner._policy
+        self._number = job.attempts_made + 1
+        self._operation: UUID = operation_id(job.queue, job.id, job.timestamp)
+        self._started = trio.current_time()
+
+    async def run(self) -> Outcome:
+        decision = await self._admit()
+        if isinstance(decision, AlreadyCommitted):
+            return Completed(event.JSON.encode(decision.result))
+        if isinstance(decision, Busy):
+            return self._owner._postpone(BUSY_S)
+        lease = Lease(self._operation, self._task.user_id, self._task.wallet, decision.fence)
+        try:
+            return await self._under(lease, decision)
+        except trio.Cancelled:
+            await self._abandon(lease)
+            raise
+        except (LeaseLost, _LedgerAway):
+            raise
+        except Exception as error:
+            return await self._fail(lease, single(error))
+
+    async def _under(self, lease: Lease, admitted: Admitted) -> Outcome:
+        timeout = self._policy.timeout_s
+        with self._owner._leases.hold(lease):
+            try:
+                with trio.fail_after(timeout):
+                    found = await self._kind.run(self._task, admitted, self._owner._env, self._entered)
+            except trio.TooSlowError:
+                raise Transient(f"the sync took longer than {timeout:g} s and was stopped") from None
+            self._entered("commit")
+            result = self._result(found)
+            await self._commit(lease, admitted, found, result)
+        self._report(found)
+        return Completed(event.JSON.encode(result))
+
+    def _entered(self, step: str) -> None:
+        self._owner._step(self._job.id, step)
+
+    # ---- the ledger's three sentences ----------------------------------------------------------------------------
+
+    async def _admit(self) -> Admitted | Busy | AlreadyCommitted:
+        task, job, policy = self._task, self._job, self._policy
+        options = job.options
+        chains = task.chain_ids or tuple(self._owner._env.readers)
+        started = event.started(self._about(), attempt=self._number, sync_type=task.sync_type, chains=chains)
+        ask = Admission(
+            operation=self._operation,
+            user_id=task.user_id,
+            wallet=task.wallet,
+            sync_type=task.sync_type,
+            priority=task.priority,
+            queue=job.queue,
+            job_id=job.id,
+            attempt=self._number,
+            max_attempts=options.attempts if options.attempts is not None else policy.attempts,
+            worker_id=policy.worker_id,
+            worker_version=policy.version,
+            lease_s=self._owner._leases.lease_s,
+            metadata={"jobId": job.id, "chainIds": list(chains), **task.extra},
+            events=(started,),
+        )
+        try:
+            return await self._ledger.admit(ask)
+        except Transient as error:
+            raise _LedgerAway(f"the ledger did not admit the sync: {error}") from error
+
+    async def _commit(self, lease: Lease, admitted: Admitted, found: Found, result: dict[str, Any]) -> None:
+        change = found.change
+        metadata = found.metadata | {"syncReason": self._task.priority}
+        commit = Commit(
+            lease=lease,
+            sync_type=self._task.sync_type,
+            chains=found.chains,
+            changed=change.changed,
+            removed=change.removed,
+            snapshot=change.holdings if self._snapshot_due(admitted, found) else None,
+            snapshot_type="sync",
+            total_value_usd=change.total_value_usd,
+            tokens_count=len(change.holdings),
+            chains_synced=len(found.chains),
+            duration_ms=result["processingTime"],
+            result=result,
+            metadata=metadata,
+            events=self._events(found, result),
+        )
+        try:
+            await self._ledger.commit(commit)
+        except Transient as error:
+            # It may have been written: the next delivery learns that from the ledger (AlreadyCommitted).
+            raise _LedgerAway(f"the ledger did not confirm the commit: {error}") from error
+
+    async def _close(self, lease: Lease, status: str, error: str | None, events: tuple[Event, ...]) -> None:
+        ending = Ending(
+            lease=lease,
+            sync_type=self._task.sync_type,
+            status=status,
+            error=error,
+            duration_ms=self._elapsed_ms(),
+            events=events,
+        )
+        try:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSING_S):
+                await self._ledger.close(ending)
+        except (Transient, LeaseLost) as problem:
+            # The janitor closes the row once its lease has run out.
+            log.warning("the end of the attempt was not written down: %s", problem, extra=self._who())
+
+    # ---- endings without a commit --------------------------------------------------------------------------------
+
+    async def _fail(self, lease: Lease, error: Exception) -> Outcome:
+        outcome = self._owner._failure(self._job, error)
+        reason, took, about = describe(error), self._elapsed_ms(), self._about()
+        if isinstance(outcome, Retry):
+            told = event.retrying(
+                about, attempt=self._number, error=reason, duration_ms=took, delay_ms=outcome.delay_ms
+            )
+            await self._close(lease, "retrying", reason, (told,))
+            return outcome
+        told = event.failed(about, attempt=self._number, error=reason, duration_ms=took)
+        await self._close(lease, "failed", reason, (told,))
+        if isinstance(outcome, Failed):
+            await self._owner._bury(self._job, outcome, self._task)
+        return outcome
+
+    async def _abandon(self, lease: Lease) -> None:
+        """Cancelled from outside: by an operator for good, else handed back to the queue."""
+        if not self._owner._cancelled(self._job.id):
+            await self._close(lease, "released", None, ())
+            return
+        reason = "cancelled by an operator"
+        told = event.cancelled(self._about(), attempt=self._number, reason=reason, duration_ms=self._elapsed_ms())
+        await self._close(lease, "cancelled", reason, (told,))
+
+    # ---- what is said of it --------------------------------------------------------------------------------------
+
+    def _result(self, found: Found) -> dict[str, Any]:
+        """The job's return value, in the contract's shape."""
+        task, change = self._task, found.change
+        return {
+            "success": True,
+            "jobId": self._job.id,
+            "userId": task.user_id,
+            "walletAddress": task.wallet,
+            "processingTime": self._elapsed_ms(),
+            "tokensSync": sum(1 for row in change.holdings if row.chain_id in found.chains),
+            "chainsSync": len(found.chains),
+            "totalValueUsd": change.total_value_usd,
+            "chainsFailed": [_failed_chain(failure) for failure in found.failures],
+        }
+
+    def _events(self, found: Found, result: dict[str, Any]) -> tuple[Event, ...]:
+        about = self._about()
+        done = event.completed(about, result=result)
+        if found.change.is_empty:
+            return (done,)
+        change = found.change
+        updated = event.portfolio_updated(
+            about,
+            holdings=change.holdings,
+            total_value_usd=change.total_value_usd,
+            duration_ms=result["processingTime"],
+        )
+        return (done, updated)
+
+    def _snapshot_due(self, admitted: Admitted, found: Found) -> bool:
+        if found.change.is_empty:
+            return False
+        if admitted.snapshot_at is None:
+            return True
+        return self._owner._clock.now() - admitted.snapshot_at.timestamp() >= self._policy.snapshot_every_s
+
+    def _report(self, found: Found) -> None:
+        fields = self._who() | {"duration_ms": self._elapsed_ms(), "tokens": len(found.change.holdings)}
+        if found.failures:
+            log.warning(
+                "synced without %s: the last good holdings stay",
+                ", ".join(f"chain {failure.chain_id} ({failure.reason})" for failure in found.failures),
+                extra=fields,
+            )
+        else:
+            log.info("synced", extra=fields)
+
+    def _about(self) -> event.Subject:
+        return event.Subject(
+            operation=self._operation,
+            user_id=self._task.user_id,
+            wallet=self._task.wallet,
+            version=self._policy.version,
+            at_ms=int(self._owner._clock.now() * 1000),
+        )
+
+    def _elapsed_ms(self) -> int:
+        return round((trio.current_time() - self._started) * 1000)
+
+    def _who(self) -> dict[str, Any]:
+        return _who(self._job, self._task)
+
+
+def _who(job: Job, task: WalletSync) -> dict[str, Any]:
+    return {"job_id": job.id, "user": task.user_id, "wallet": task.wallet, "attempt": job.attempts_made + 1}
+
+
+def _failed_chain(failure: ChainFailure) -> dict[str, Any]:
+    return {"chainId": failure.chain_id, "error": failure.reason}
+
+
+def _stack(error: Exception) -> tuple[str, ...]:
+    """The traceback for the failed set: only for surprises, our own errors explain themselves."""
+    if isinstance(error, (Transient, Permanent)):
+        return ()
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    return ("\n".join(lines[-_STACK_LINES:]),)
