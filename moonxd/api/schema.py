@@ -2,7 +2,8 @@
 
 A viewer gets one `Snapshot`, then `Delta`s with increasing `seq`. A delta carries whole sections, and only those that
 changed: applying one is replacing fields, so a viewer that missed a number asks for a new snapshot.
-Times are unix seconds, durations seconds unless a name says otherwise.
+Times are unix seconds, durations seconds unless a name says otherwise. The live view (`Snapshot`, `Delta`) speaks
+snake_case; requests and answers (messages.py) speak camelCase because existing programs do.
 """
 
 from __future__ import annotations
