@@ -21,7 +21,8 @@ async def run(task: WalletSync, admitted: Admitted, env: Env, step: Step) -> Fou
     """Raises Transient when no chain at all could be read, Permanent when the task asks for what cannot be."""
     if task.sync_type == "trades":
         raise Permanent(
-            "syncType trades is not supported: moonxd reads balances, not trade histories; use portfolio, full or metadata"
+            "syncType trades is not supported: moonxd reads balances, not trade histories; "
+            "use portfolio, full or metadata"
         )
     readers = _readers(task, env)
     step("fetch")

@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
@@ -62,7 +62,7 @@ class Policy:
     worker_id: str
     version: str
     attempts: int = 3
-    backoff: Backoff = Backoff()
+    backoff: Backoff = field(default_factory=Backoff)
     timeout_s: float = 300.0
     #: A changed portfolio is copied to the history at most this often.
     snapshot_every_s: float = 3600.0
@@ -71,8 +71,8 @@ class Policy:
 class Attempts:
     """The consumer's handler: `await attempts(job)` gives the job's outcome.
 
-    `step(job_id, step, user=, wallet=)` is told where an attempt stands; `rand` gives [0, 1) for jitter; `cancelled(id)`
-    says whether an operator, and not a drain, is the reason of a cancellation.
+    `step(job_id, step, user=, wallet=)` is told where an attempt stands; `rand` gives [0, 1) for jitter;
+    `cancelled(job_id)` says whether an operator, and not a drain, is the reason of a cancellation.
     """
 
     def __init__(
