@@ -23,11 +23,15 @@ class JobState(StrEnum):
 
 
 class Backoff(msgspec.Struct, frozen=True):
-    """`kind` fixed | exponential | a custom name from the table in domain/retry.py; `delay` in ms; `jitter` 0..1."""
+    """`kind` fixed | exponential | a custom name from the table in domain/retry.py; `delay` in ms; `jitter` 0..1.
+
+    `multiplier` is the factor of exponential growth: ours to configure, BullMQ's producers always mean 2.
+    """
 
     kind: str = "exponential"
     delay: int = 5000
     jitter: float = 0.0
+    multiplier: float = 2.0
 
 
 class Keep(msgspec.Struct, frozen=True):
@@ -35,6 +39,8 @@ class Keep(msgspec.Struct, frozen=True):
 
     count: int | None = None
     age_s: int | None = None
+    #: At most this many old jobs are removed per finished one (None: the queue's own bound of 1000).
+    limit: int | None = None
 
 
 KEEP_ALL = Keep()
@@ -51,8 +57,22 @@ class JobOptions(msgspec.Struct, frozen=True, kw_only=True):
     lifo: bool = False
     remove_on_complete: Keep | None = None
     remove_on_fail: Keep | None = None
+    #: How many stack traces stay, the newest ones; 0 keeps none, None keeps all.
+    stack_limit: int | None = None
+    #: How many lines the job's log keeps, the newest ones; None keeps all.
+    keep_logs: int | None = None
     #: As stored by the producer, verbatim, so that a requeued dead letter keeps every option it came with.
     raw: dict[str, Any] = msgspec.field(default_factory=dict)
+
+
+class Parent(msgspec.Struct, frozen=True):
+    """The job in whose flow another one is a child. It waits until its children are done."""
+
+    id: str
+    #: Qualified name of the parent's queue: prefix, colon, queue name.
+    queue_key: str
+    #: What the child's final failure does to the parent: None (it waits on) | fail | continue | ignore | remove.
+    on_failure: str | None = None
 
 
 class NewJob(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,8 +84,12 @@ class NewJob(msgspec.Struct, frozen=True, kw_only=True):
     id: str | None = None
     #: Epoch ms; None means now.
     timestamp: int | None = None
+    #: While a job with this deduplication id is unfinished (or for `deduplication_ttl` ms), another is not added.
     deduplication_id: str | None = None
     deduplication_ttl: int | None = None
+    parent: Parent | None = None
+    #: Added as the parent of a flow: it is not waiting until its children (added later) are done.
+    has_children: bool = False
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,8 +106,12 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     attempts_made: int = 0
     attempts_started: int = 0
     stalled: int = 0
-    #: Fully qualified key of the parent in a flow, and its queue key.
+    #: Fully qualified key of the parent in a flow.
     parent_key: str | None = None
+    #: Traces of earlier failed attempts, oldest first, one entry per attempt.
+    stack: tuple[str, ...] = ()
+    #: Why this job must fail without being run: its hash cannot be read, it stalled too often, a child failed.
+    doomed: str | None = None
     #: Lock token; empty unless we hold the job.
     token: str = ""
 
@@ -128,7 +156,10 @@ class Completed(msgspec.Struct, frozen=True):
 
 
 class Retry(msgspec.Struct, frozen=True):
-    """Failed, to be tried again after `delay_ms` (0: at once). Counts as an attempt."""
+    """Failed, to be tried again after `delay_ms` (0: at once). Counts as an attempt.
+
+    `stack` is added to the job's traces: one entry, the formatted trace of this attempt (here and in Failed).
+    """
 
     delay_ms: int
     reason: str
@@ -159,10 +190,12 @@ class Claim(msgspec.Struct, frozen=True):
     """The answer to a claim: a job whose lock is ours, or none and when to look again.
 
     `wake_at` (epoch ms) is the next delayed job or the end of a rate limit; None means: wait for the marker.
+    With `limited` (a rate limit, or the queue's own concurrency is used up) the marker says nothing before then.
     """
 
     job: Job | None = None
     wake_at: int | None = None
+    limited: bool = False
 
 
 class StalledSweep(msgspec.Struct, frozen=True):

@@ -12,8 +12,8 @@ MAX_DELAY_MS = 24 * 3600 * 1000
 
 
 def _exponential(backoff: Backoff, attempt: int) -> int:
-    # The shift is bounded: a job with a thousand attempts must not build a thousand-bit delay.
-    return backoff.delay << min(attempt - 1, 32)
+    # The exponent is bounded: a job with a thousand attempts must not overflow.
+    return int(backoff.delay * backoff.multiplier ** min(attempt - 1, 32))
 
 
 def _fixed(backoff: Backoff, _attempt: int) -> int:

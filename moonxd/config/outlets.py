@@ -1,0 +1,226 @@
+"""Parts beside the sync itself: events out, periodic syncs, statistics, limits, the core service's lists."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from .keys import Key, Section
+from .secret import Secret, SecretUrl
+
+
+class Breaker(Section, frozen=True, kw_only=True):
+    """A user whose syncs keep failing is left alone for a while."""
+
+    enabled: Annotated[bool, Key("Whether there is one", ("ENABLE_CIRCUIT_BREAKER",), live=True)] = True
+    threshold: Annotated[
+        int, Key("Failures in a row that open it", ("WORKER_CIRCUIT_BREAKER_THRESHOLD",), low=1, live=True)
+    ] = 5
+    open_s: Annotated[
+        float, Key("How long it stays open", ("WORKER_CIRCUIT_BREAKER_TIMEOUT",), low=0.001, live=True)
+    ] = 60.0
+
+
+class RateLimit(Section, frozen=True, kw_only=True):
+    """How many syncs one user gets."""
+
+    window_s: Annotated[float, Key("Length of the window", ("WORKER_RATE_LIMIT_WINDOW",), low=0.001, live=True)] = 900.0
+    max: Annotated[int, Key("Syncs per user and window", ("WORKER_RATE_LIMIT_MAX",), low=1, live=True)] = 5
+
+
+class Topics(Section, frozen=True, kw_only=True):
+    """Topic names; all may be the same."""
+
+    portfolio_updates: Annotated[str, Key("Portfolio events", ("KAFKA_TOPIC_PORTFOLIO_UPDATES",))] = "portfolio.updates"
+    sync_events: Annotated[str, Key("Sync events", ("KAFKA_TOPIC_SYNC_EVENTS",))] = "sync.events"
+    system_alerts: Annotated[str, Key("Alerts", ("KAFKA_TOPIC_SYSTEM_ALERTS",))] = "system.alerts"
+    user_activities: Annotated[str, Key("User activities", ("KAFKA_TOPIC_USER_ACTIVITIES",))] = "user.activities"
+    stats_events: Annotated[str, Key("Statistics", ("KAFKA_TOPIC_EVENTS",))] = "stats.events"
+
+
+class Kafka(Section, frozen=True, kw_only=True):
+    """Events leave through Kafka. With nothing set here they stay in the outbox, readable over the API."""
+
+    mode: Annotated[
+        str,
+        Key(
+            "auto: external once any key here (or any KAFKA_*) is set",
+            choices=("auto", "off", "external"),
+            embedded=True,
+        ),
+    ] = "auto"
+    brokers: Annotated[
+        tuple[str, ...], Key("Bootstrap brokers as host:port", ("KAFKA_BROKERS",), check="host-port")
+    ] = ("localhost:9092",)
+    client_id: Annotated[str, Key("Client id", ("KAFKA_CLIENT_ID",))] = "moonxd"
+    sasl_mechanism: Annotated[
+        str,
+        Key(
+            "Used when a username is set",
+            ("KAFKA_SASL_MECHANISM",),
+            choices=("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"),
+        ),
+    ] = "PLAIN"
+    username: Annotated[str | None, Key("SASL user", ("KAFKA_SASL_USERNAME", "KAFKA_USERNAME"))] = None
+    password: Annotated[Secret | None, Key("SASL password", ("KAFKA_SASL_PASSWORD", "KAFKA_PASSWORD"))] = None
+    tls: Annotated[bool, Key("Speak TLS", ("KAFKA_SSL",))] = False
+    tls_ca: Annotated[Path | None, Key("PEM file of the accepted authorities. Unset: the system's", check="file")] = (
+        None
+    )
+    connect_timeout_s: Annotated[float, Key("Deadline of connecting", ("KAFKA_CONNECTION_TIMEOUT",), low=0.001)] = 1.0
+    request_timeout_s: Annotated[float, Key("Deadline of one request", ("KAFKA_REQUEST_TIMEOUT",), low=0.001)] = 5.0
+    retry_min_s: Annotated[
+        float, Key("First pause of the relay after a failure", ("KAFKA_RETRY_INITIAL_DELAY",), low=0.001)
+    ] = 0.1
+    retry_max_s: Annotated[float, Key("Longest pause of the relay", ("KAFKA_RETRY_MAX_DELAY",), low=0.001)] = 1.0
+    retries: Annotated[
+        int,
+        Key(
+            "Failures in a row before the relay reports itself as failing; it never gives up",
+            ("KAFKA_RETRY_RETRIES",),
+            low=0,
+        ),
+    ] = 3
+    compression: Annotated[
+        str, Key("Compression", ("KAFKA_COMPRESSION",), choices=("none", "gzip", "snappy", "lz4", "zstd"))
+    ] = "none"
+    websocket_topic: Annotated[
+        str | None, Key("Mirror events to the WebSocket service's topic in its form", example="moonx.ws.events")
+    ] = None
+    topics: Topics = Topics()
+
+    @property
+    def is_external(self) -> bool:
+        return self.mode == "external"
+
+
+class Scheduler(Section, frozen=True, kw_only=True):
+    """Periodic syncs of active users."""
+
+    enabled: Annotated[bool, Key("Whether there are any", ("PERIODIC_SYNC_ENABLED",), live=True)] = True
+    market_hours_interval_s: Annotated[
+        float, Key("Interval from 9 to 17 UTC", ("PERIODIC_SYNC_MARKET_HOURS_INTERVAL",), low=1, live=True)
+    ] = 300.0
+    off_hours_interval_s: Annotated[
+        float, Key("Interval at other times", ("PERIODIC_SYNC_OFF_HOURS_INTERVAL",), low=1, live=True)
+    ] = 900.0
+    stale_after_s: Annotated[
+        float, Key("Older portfolios are synced", ("PERIODIC_SYNC_STALE_THRESHOLD",), low=1, live=True)
+    ] = 3600.0
+    batch_size: Annotated[int, Key("Users enqueued at a time", ("PERIODIC_SYNC_BATCH_SIZE",), low=1, live=True)] = 10
+    high_value_usd: Annotated[
+        float, Key("Richer users come first", ("PERIODIC_SYNC_HIGH_VALUE_THRESHOLD",), low=0, live=True)
+    ] = 10000.0
+    cron: Annotated[
+        str | None,
+        Key(
+            "5 or 6 fields, UTC; when set it replaces the intervals",
+            ("PERIODIC_SYNC_CRON_PATTERN",),
+            check="cron",
+            live=True,
+            example="*/5 * * * *",
+        ),
+    ] = None
+    max_users: Annotated[
+        int | None, Key("Users per round", ("PERIODIC_SYNC_MAX_USERS",), low=1, live=True, example="1000")
+    ] = None
+
+
+class LiFi(Section, frozen=True, kw_only=True):
+    """LI.FI's quote API."""
+
+    base_url: Annotated[str, Key("Endpoint", ("LIFI_API_URL",), check="plain-url")] = "https://li.quest/v1"
+    api_key: Annotated[Secret | None, Key("Key", ("LIFI_API_KEY",))] = None
+
+
+class Relay(Section, frozen=True, kw_only=True):
+    """Relay.link's quote API."""
+
+    base_url: Annotated[str, Key("Endpoint", ("RELAY_API_URL",), check="plain-url")] = "https://api.relay.link"
+
+
+class OneInch(Section, frozen=True, kw_only=True):
+    """1inch is probed only with a key."""
+
+    base_url: Annotated[str, Key("Endpoint", check="plain-url")] = "https://api.1inch.com"
+    api_key: Annotated[Secret | None, Key("Key", ("ONEINCH_API_KEY",))] = None
+
+
+class Stats(Section, frozen=True, kw_only=True):
+    """Chain and bridge statistics. Cron patterns have 6 fields (seconds first), UTC."""
+
+    enabled: Annotated[bool, Key("Whether they are collected")] = True
+    overview_cron: Annotated[str, Key("When the overview is built", ("STATS_COLLECTION_INTERVAL",), check="cron")] = (
+        "0 */5 * * * *"
+    )
+    chains_cron: Annotated[str, Key("When chains are probed", ("CHAIN_PERFORMANCE_INTERVAL",), check="cron")] = (
+        "0 */1 * * * *"
+    )
+    bridges_cron: Annotated[str, Key("When bridges are probed", ("BRIDGE_LATENCY_INTERVAL",), check="cron")] = (
+        "0 */2 * * * *"
+    )
+    overview_timeout_s: Annotated[float, Key("Deadline of the overview", ("STATS_COLLECTION_TIMEOUT",), low=0.001)] = (
+        120.0
+    )
+    chains_timeout_s: Annotated[
+        float, Key("Deadline of a round of chains", ("CHAIN_PERFORMANCE_TIMEOUT",), low=0.001)
+    ] = 60.0
+    bridges_timeout_s: Annotated[
+        float, Key("Deadline of a round of bridges", ("BRIDGE_LATENCY_TIMEOUT",), low=0.001)
+    ] = 90.0
+    defillama_url: Annotated[str, Key("DefiLlama's statistics API", ("DEFILLAMA_API_URL",), check="plain-url")] = (
+        "https://api.llama.fi"
+    )
+    lifi: LiFi = LiFi()
+    relay: Relay = Relay()
+    oneinch: OneInch = OneInch()
+
+
+class MongoDb(Section, frozen=True, kw_only=True):
+    """MongoDB holds the statistics for their readers. With nothing set here they live in SQLite."""
+
+    mode: Annotated[
+        str,
+        Key(
+            "auto: external once any key here (or any MONGODB_*) is set",
+            choices=("auto", "embedded", "external"),
+            embedded=True,
+        ),
+    ] = "auto"
+    uri: Annotated[SecretUrl, Key("mongodb:// or mongodb+srv://", ("MONGODB_URI",), check="mongodb-url")] = SecretUrl(
+        "mongodb://localhost:27017/moonx-farm"
+    )
+    database: Annotated[
+        str | None, Key("Database. Unset: the one in the URI", ("MONGODB_DATABASE",), example="moonx-farm")
+    ] = None
+    pool_max: Annotated[int, Key("Most connections", ("MONGODB_MAX_POOL_SIZE",), low=1)] = 10
+    pool_min: Annotated[int, Key("Connections kept open", ("MONGODB_MIN_POOL_SIZE",), low=0)] = 0
+
+    @property
+    def is_external(self) -> bool:
+        return self.mode == "external"
+
+
+class CoreService(Section, frozen=True, kw_only=True):
+    """The core service's request lists in Redis."""
+
+    enabled: Annotated[bool, Key("Whether they are served")] = False
+    prefixes: Annotated[tuple[str, ...], Key("Prefixes of the lists; replies go under the request's own")] = (
+        "moonx:sync-proxy:",
+        "moonx:sync-worker:",
+    )
+
+
+class Cluster(Section, frozen=True, kw_only=True):
+    """Several worker processes under one daemon."""
+
+    mode: Annotated[
+        str,
+        Key(
+            "auto: one worker per core; manual: workers; true and false are accepted for manual and single",
+            ("CLUSTER_MODE",),
+            choices=("single", "auto", "manual"),
+            check="cluster-mode",
+        ),
+    ] = "single"
+    workers: Annotated[int, Key("Worker processes when the mode is manual", ("CLUSTER_WORKERS",), low=1, high=256)] = 4

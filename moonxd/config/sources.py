@@ -1,0 +1,175 @@
+"""Where balances and prices come from."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+from ..domain.chain import CHAINS
+from .keys import Key, Section
+from .secret import Secret, SecretUrl
+
+
+class ChainEndpoints(Section, frozen=True, kw_only=True):
+    """How one chain is reached. The default endpoints are public and need no key."""
+
+    rpc_urls: Annotated[
+        tuple[SecretUrl, ...],
+        Key("JSON-RPC endpoints in order of preference", ("{CHAIN}_RPC_URL",), check="http-url", live=True),
+    ] = ()
+    ws_url: Annotated[
+        SecretUrl | None,
+        Key(
+            "WebSocket endpoint for new heads",
+            ("{CHAIN}_WS_URL",),
+            check="ws-url",
+            live=True,
+            example="wss://node.example",
+        ),
+    ] = None
+    source: Annotated[
+        str, Key("auto: alchemy if there is a key, else rpc", choices=("auto", "alchemy", "rpc"), live=True)
+    ] = "auto"
+    alchemy_key: Annotated[
+        Secret | None, Key("This chain's key instead of [alchemy] api_key", ("ALCHEMY_API_KEY_{CHAIN}",), live=True)
+    ] = None
+
+
+def _public(*urls: str) -> ChainEndpoints:
+    return ChainEndpoints(rpc_urls=tuple(SecretUrl(f"https://{url}") for url in urls))
+
+
+class Chains(Section, frozen=True, kw_only=True):
+    """Which chains are synced, and how they are asked."""
+
+    enabled: Annotated[tuple[str, ...], Key("Slugs or chain ids", ("ENABLED_CHAINS",), check="chain", live=True)] = (
+        tuple(chain.slug for chain in CHAINS.values())
+    )
+    timeout_s: Annotated[float, Key("Deadline of one JSON-RPC request", low=0.001, live=True)] = 10.0
+    batch_size: Annotated[
+        int, Key("Tokens per multicall; halved when a node runs out of gas", low=1, high=2000, live=True)
+    ] = 250
+    ethereum: ChainEndpoints = _public("ethereum-rpc.publicnode.com", "eth.drpc.org")
+    polygon: ChainEndpoints = _public("polygon-bor-rpc.publicnode.com", "polygon.drpc.org")
+    optimism: ChainEndpoints = _public("optimism-rpc.publicnode.com", "mainnet.optimism.io")
+    arbitrum: ChainEndpoints = _public("arbitrum-one-rpc.publicnode.com", "arb1.arbitrum.io/rpc")
+    base: ChainEndpoints = _public("base-rpc.publicnode.com", "mainnet.base.org")
+    bsc: ChainEndpoints = _public("bsc-rpc.publicnode.com", "bsc-dataseed.bnbchain.org")
+
+    def endpoints(self, slug: str) -> ChainEndpoints:
+        """The endpoints of the chain with this slug (one of domain.chain.CHAINS)."""
+        found = getattr(self, slug)
+        assert isinstance(found, ChainEndpoints)
+        return found
+
+
+class Alchemy(Section, frozen=True, kw_only=True):
+    """Alchemy's token API, used for chains that have a key."""
+
+    api_key: Annotated[Secret | None, Key("Key for every chain without its own", ("ALCHEMY_API_KEY",), live=True)] = (
+        None
+    )
+    base_url: Annotated[
+        str,
+        Key(
+            "Endpoint without the key; {network} is replaced by the chain's name at Alchemy",
+            ("ALCHEMY_BASE_URL",),
+            check="plain-url",
+            live=True,
+        ),
+    ] = "https://{network}.g.alchemy.com/v2"
+    timeout_s: Annotated[float, Key("Deadline of one request", ("ALCHEMY_TIMEOUT",), low=0.001, live=True)] = 10.0
+    retries: Annotated[int, Key("Further tries of one request", ("ALCHEMY_RETRIES",), low=0, high=20, live=True)] = 3
+    retry_delay_s: Annotated[float, Key("First pause between tries", ("ALCHEMY_RETRY_DELAY",), low=0, live=True)] = 1.0
+    rate_limit_rpm: Annotated[
+        int, Key("Requests a minute to Alchemy, all chains together", ("ALCHEMY_RATE_LIMIT_RPM",), low=1, live=True)
+    ] = 300
+
+    def url(self, network: str, key: Secret) -> SecretUrl:
+        """The endpoint of one chain; `network` is Chain.alchemy."""
+        base = self.base_url if "{network}" in self.base_url else f"{self.base_url.rstrip('/')}/{{network}}/v2"
+        return SecretUrl(f"{base.replace('{network}', network).rstrip('/')}/{key.reveal()}")
+
+
+class DefiLlama(Section, frozen=True, kw_only=True):
+    """DefiLlama's coins API."""
+
+    base_url: Annotated[str, Key("Endpoint", ("DEFILLAMA_COINS_URL",), check="plain-url", live=True)] = (
+        "https://coins.llama.fi"
+    )
+    timeout_s: Annotated[float, Key("Deadline of one request", low=0.001, live=True)] = 10.0
+
+
+class CoinGecko(Section, frozen=True, kw_only=True):
+    """CoinGecko's simple price API."""
+
+    base_url: Annotated[str, Key("Endpoint", ("COINGECKO_BASE_URL",), check="plain-url", live=True)] = (
+        "https://api.coingecko.com/api/v3"
+    )
+    api_key: Annotated[Secret | None, Key("Demo or pro key", ("COINGECKO_API_KEY",), live=True)] = None
+    api_secret: Annotated[Secret | None, Key("Not used by the price API", ("COINGECKO_API_SECRET",), live=True)] = None
+    timeout_s: Annotated[float, Key("Deadline of one request", ("COINGECKO_TIMEOUT",), low=0.001, live=True)] = 10.0
+
+
+class DexScreener(Section, frozen=True, kw_only=True):
+    """DexScreener's pairs."""
+
+    base_url: Annotated[
+        str,
+        Key("Endpoint; a trailing /latest is accepted", ("DEXSCREENER_BASE_URL",), check="dexscreener-url", live=True),
+    ] = "https://api.dexscreener.com"
+    api_key: Annotated[Secret | None, Key("Key", ("DEXSCREENER_API_KEY",), live=True)] = None
+    api_secret: Annotated[Secret | None, Key("Not used by the price API", ("DEXSCREENER_API_SECRET",), live=True)] = (
+        None
+    )
+    timeout_s: Annotated[float, Key("Deadline of one request", ("DEXSCREENER_TIMEOUT",), low=0.001, live=True)] = 5.0
+
+
+class Binance(Section, frozen=True, kw_only=True):
+    """Binance's spot prices of native coins and majors."""
+
+    base_url: Annotated[str, Key("Endpoint", ("BINANCE_BASE_URL",), check="plain-url", live=True)] = (
+        "https://api.binance.com"
+    )
+    api_key: Annotated[Secret | None, Key("Key", ("BINANCE_API_KEY",), live=True)] = None
+    api_secret: Annotated[Secret | None, Key("Not used by the price API", ("BINANCE_API_SECRET",), live=True)] = None
+    timeout_s: Annotated[float, Key("Deadline of one request", ("BINANCE_TIMEOUT",), low=0.001, live=True)] = 5.0
+
+
+class Prices(Section, frozen=True, kw_only=True):
+    """USD prices. A token that no source knows has no price; nothing is guessed."""
+
+    sources: Annotated[
+        tuple[str, ...],
+        Key("Sources in order", choices=("defillama", "coingecko", "dexscreener", "binance"), live=True),
+    ] = ("defillama",)
+    ttl_s: Annotated[float, Key("How long a price is taken from the cache", low=0, live=True)] = 180.0
+    min_confidence: Annotated[
+        float, Key("Prices that their source trusts less than this are taken for unknown", low=0, high=1, live=True)
+    ] = 0.5
+    defillama: DefiLlama = DefiLlama()
+    coingecko: CoinGecko = CoinGecko()
+    dexscreener: DexScreener = DexScreener()
+    binance: Binance = Binance()
+
+
+class Tokens(Section, frozen=True, kw_only=True):
+    """Which tokens are looked for where the source cannot discover them."""
+
+    list_files: Annotated[
+        tuple[Path, ...],
+        Key(
+            "Standard token lists (JSON) beside the shipped one",
+            check="file",
+            live=True,
+            example='["/etc/moonxd/tokens.json"]',
+        ),
+    ] = ()
+    update_url: Annotated[
+        str | None,
+        Key(
+            "Token list that `moonxd tokens update` fetches",
+            check="plain-url",
+            example="https://tokens.example/list.json",
+        ),
+    ] = None
