@@ -52,8 +52,8 @@ class Queue(Protocol):
         """
         ...
 
-    async def wait(self, timeout: float) -> None:
-        """Return when the queue's marker says there may be work, or after `timeout` seconds. Never polls."""
+    async def wait(self, timeout: float) -> bool:
+        """True when the queue's marker says there may be work, False after `timeout` seconds. Never polls."""
         ...
 
     async def extend(self, jobs: Sequence[Job]) -> tuple[str, ...]:
@@ -102,6 +102,42 @@ class QueueAdmin(Protocol):
 
     async def pause(self, paused: bool) -> None:
         """Pause or resume the queue for every worker of every version; resuming strands no job."""
+        ...
+
+
+class QueueUpkeep(Protocol):
+    """What operators ask of a queue less often."""
+
+    async def priorities(self) -> Mapping[int, int]:
+        """How many jobs wait per priority (0: none given); priorities without jobs are absent."""
+        ...
+
+    async def oldest_waiting(self) -> int | None:
+        """Epoch ms at which the job that is next in line was added; None when nothing waits."""
+        ...
+
+    async def logs(self, job_id: str, *, start: int = 0, limit: int = 100) -> tuple[str, ...]:
+        """Lines of a job's own log, oldest first."""
+        ...
+
+    async def clean(self, state: JobState, *, grace_ms: int = 0, limit: int = 1000) -> tuple[str, ...]:
+        """Remove up to `limit` jobs that have been in `state` for longer than `grace_ms`; their ids."""
+        ...
+
+    async def update_data(self, job_id: str, data: Any) -> bool:
+        """Replace a job's payload. False when there is no such job."""
+        ...
+
+    async def reprioritize(self, job_id: str, priority: int) -> bool:
+        """Give a job another priority (0: none, served first). False when there is no such job."""
+        ...
+
+    async def limit(self, *, concurrency: int | None, rate: tuple[int, int] | None) -> None:
+        """Bound the queue for all its workers: jobs at once, and (jobs, per ms). None lifts a bound."""
+        ...
+
+    async def drain(self, *, delayed: bool = False) -> None:
+        """Remove every waiting job (and delayed ones); those being worked on are left alone."""
         ...
 
 
