@@ -1,0 +1,1 @@
+"""Long-running actors, one per file. Each is a supervised child: `run(ready)` works until cancelled."""

@@ -1,0 +1,131 @@
+"""Takes the picture that operators see: this process, its queue, its jobs, its parts.
+
+The queue is asked only when somebody wants a picture: an unwatched idle daemon stays silent. The event loop's lag and
+the process's CPU are measured all the time, since their worst moments are over when somebody looks.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+import trio
+
+from ..api.schema import Child, Daemon, QueueDepth, Snapshot
+from ..domain.errors import MoonxdError
+from ..ports import QueueAdmin
+from ..telemetry import Telemetry
+
+#: Seconds between two measurements of the loop's lag.
+LAG_EVERY_S = 0.5
+#: Seconds after which a silent Redis leaves the last known queue depth standing.
+COUNTS_S = 1.0
+_PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
+
+
+@dataclass(frozen=True, slots=True)
+class Slots:
+    """How the consumer stands."""
+
+    total: int
+    busy: int
+    is_paused: bool
+
+
+class Sampler:
+    """`identity` holds what never changes; the other arguments are asked at each sample."""
+
+    def __init__(
+        self,
+        *,
+        identity: Daemon,
+        queue: QueueAdmin,
+        queue_name: str,
+        telemetry: Telemetry,
+        children: Callable[[], tuple[Child, ...]],
+        slots: Callable[[], Slots],
+        state: Callable[[], str],
+    ) -> None:
+        self._identity = identity
+        self._queue = queue
+        self._telemetry = telemetry
+        self._children = children
+        self._slots = slots
+        self._state = state
+        self._depth = QueueDepth(
+            name=queue_name, waiting=0, prioritized=0, active=0, delayed=0, waiting_children=0,
+            completed=0, failed=0, paused=0, is_paused=False, fresh=False,
+        )  # fmt: skip
+        self._lag = 0.0
+        self._cpu_mark = (time.monotonic(), time.process_time())
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Measure how late the loop wakes us, for ever."""
+        ready()
+        while True:
+            due = trio.current_time() + LAG_EVERY_S
+            await trio.sleep_until(due)
+            self._lag = max(self._lag, trio.current_time() - due)
+
+    async def sample(self) -> Snapshot:
+        """A picture with seq 0. A silent Redis never delays it by more than COUNTS_S."""
+        await self._measure_queue()
+        telemetry = self._telemetry
+        return Snapshot(
+            seq=0,
+            at=time.time(),
+            daemon=self._measure_process(),
+            queue=self._depth,
+            rates=telemetry.rates(),
+            running=telemetry.running(),
+            chains=telemetry.chains(),
+            breakers=None,
+            failures=telemetry.failures(),
+            children=self._children(),
+        )
+
+    async def _measure_queue(self) -> None:
+        with trio.move_on_after(COUNTS_S) as scope:
+            try:
+                counts = await self._queue.counts()
+            except MoonxdError:
+                # Shown as `fresh: false`; the Redis child of the board carries the reason.
+                self._depth = msgspec.structs.replace(self._depth, fresh=False)
+            else:
+                self._depth = QueueDepth(name=self._depth.name, fresh=True, **msgspec.structs.asdict(counts))
+        if scope.cancelled_caught:
+            self._depth = msgspec.structs.replace(self._depth, fresh=False)
+
+    def _measure_process(self) -> Daemon:
+        slots = self._slots()
+        lag, self._lag = self._lag, 0.0
+        return msgspec.structs.replace(
+            self._identity,
+            state=self._state(),
+            slots=slots.total,
+            slots_busy=slots.busy,
+            is_paused=slots.is_paused,
+            rss_bytes=resident_bytes(),
+            cpu=self._cpu_share(),
+            loop_lag=round(lag, 4),
+        )
+
+    def _cpu_share(self) -> float:
+        wall, cpu = time.monotonic(), time.process_time()
+        then_wall, then_cpu = self._cpu_mark
+        self._cpu_mark = (wall, cpu)
+        return round((cpu - then_cpu) / max(wall - then_wall, 1e-3), 3)
+
+
+def resident_bytes() -> int:
+    """Resident memory of this process."""
+    try:
+        with open("/proc/self/statm", encoding="ascii") as statm:
+            return int(statm.read().split()[1]) * _PAGE_BYTES
+    except OSError:
+        # Not Linux: the peak is the best there is, in kilobytes everywhere but on macOS.
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
