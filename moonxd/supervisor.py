@@ -1,10 +1,9 @@
 """Supervision: every long-running part is a child with a restart limit, jittered backoff and a drain order.
 
 A child is an async function that runs until cancelled. Returning or raising means it stopped working: it is started
-again after a backoff, and past its restart intensity it has failed for good. A critical child that failed takes the
-daemon down (its own supervisor, systemd, starts afresh); any other one is shown as failed while the rest goes on.
-
-Children are started in order, each only once the one before it is ready, and stopped in reverse.
+again after a backoff, and past its restart intensity it has failed for good. A critical child that failed makes the
+daemon drain and exit (its own supervisor, systemd, starts afresh); any other one is shown as failed while the rest
+goes on. Children are started one after the other, each once the one before it works, and stopped in reverse.
 """
 
 from __future__ import annotations
@@ -14,7 +13,8 @@ import math
 import random
 import time
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
 
 import msgspec
 import trio
@@ -88,41 +88,38 @@ class _Status:
 
 
 class Supervisor:
-    """Runs children; `children()` is the status board."""
+    """Runs children inside `open_supervisor`; `children()` is the status board."""
 
-    def __init__(self, *, on_restart: Callable[[str], None] = lambda name: None) -> None:
-        self._board: dict[str, _Status] = {}
+    def __init__(self, nursery: trio.Nursery, stop: trio.Event, on_restart: Callable[[str], None]) -> None:
+        self._nursery = nursery
+        self._stop = stop
         self._on_restart = on_restart
+        self._board: dict[str, _Status] = {}
+        #: Set together with `stop` when a critical child has failed for good.
+        self.failure: ChildFailed | None = None
 
     def children(self) -> tuple[ChildView, ...]:
         return tuple(status.view() for status in self._board.values())
 
-    async def run(
-        self, children: Sequence[Child], stop: trio.Event, *, started: Callable[[], None] = lambda: None
-    ) -> None:
-        """Start `children` in order, run until `stop` is set, then stop them in reverse order.
-
-        Raises ChildFailed as soon as a critical child has failed for good.
-        """
-        async with trio.open_nursery() as nursery:
-            for child in children:
-                status = self._board[child.name] = _Status(child)
-                nursery.start_soon(self._keep, status)
-                await _first(status.ready, stop)
-                if stop.is_set():
-                    break
-            else:
-                started()
-            await stop.wait()
-            for status in reversed(tuple(self._board.values())):
-                status.scope.cancel()
-                await status.stopped.wait()
+    async def start(self, child: Child) -> None:
+        """Start `child` and return once it works, once it failed though nothing depends on it, or once we stop."""
+        if self._stop.is_set():
+            return
+        status = self._board[child.name] = _Status(child)
+        self._nursery.start_soon(self._keep, status)
+        await _first(status.ready, self._stop)
 
     async def stop_child(self, name: str) -> None:
-        """Stop one child for good, before the others (a drain stops the consumers first)."""
-        status = self._board[name]
-        status.scope.cancel()
-        await status.stopped.wait()
+        """Stop one child for good and wait until it is gone. Stopping a child that never started does nothing."""
+        status = self._board.get(name)
+        if status is not None:
+            status.scope.cancel()
+            await status.stopped.wait()
+
+    async def stop_all(self) -> None:
+        """Stop what still runs, the last started first."""
+        for name in reversed(tuple(self._board)):
+            await self.stop_child(name)
 
     async def _keep(self, status: _Status) -> None:
         child = status.child
@@ -134,8 +131,10 @@ class Supervisor:
             status.stopped.set()
             if status.state != "failed":
                 status.enter("stopped")
-        if status.state == "failed" and child.critical and not status.scope.cancel_called:
-            raise ChildFailed(f"{child.name} failed for good: {status.last_error}")
+        if status.state == "failed" and child.critical and self.failure is None:
+            # Not raised here: the others are to drain in order, as on any other stop.
+            self.failure = ChildFailed(f"{child.name} failed for good: {status.last_error}")
+            self._stop.set()
 
     async def _once(self, status: _Status) -> bool:
         """One life of a child; True when it is to be started again."""
@@ -190,6 +189,20 @@ class Supervisor:
         if starting.cancelled_caught:
             return TimeoutError(f"not ready within {status.child.start_s:g} s")
         return None
+
+
+@asynccontextmanager
+async def open_supervisor(
+    stop: trio.Event, *, on_restart: Callable[[str], None] = lambda name: None
+) -> AsyncIterator[Supervisor]:
+    """A supervisor whose children live at most as long as the block.
+
+    `stop` is set by whoever wants the daemon to end, the supervisor included: then its `failure` says why.
+    """
+    async with trio.open_nursery() as nursery:
+        supervisor = Supervisor(nursery, stop, on_restart)
+        yield supervisor
+        await supervisor.stop_all()
 
 
 async def _first(*events: trio.Event) -> None:

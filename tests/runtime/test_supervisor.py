@@ -1,14 +1,31 @@
 """Supervision on a simulated clock: restarts, limits, order, and what a critical failure does."""
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import pytest
 import trio
 
-from moonxd.domain.errors import ConfigError, single
-from moonxd.supervisor import Child, ChildFailed, Restarts, Supervisor
+from moonxd.api.schema import Child as View
+from moonxd.domain.errors import ConfigError
+from moonxd.supervisor import Child, ChildFailed, Restarts, open_supervisor
 
 Ready = Callable[[], None]
+
+
+async def run(
+    *children: Child, stop: trio.Event | None = None, started: Callable[[], None] = lambda: None
+) -> dict[str, View]:
+    """Start `children`, wait for the end, stop them; the status board as it stood then."""
+    stop = trio.Event() if stop is None else stop
+    async with open_supervisor(stop) as supervisor:
+        for child in children:
+            await supervisor.start(child)
+        started()
+        await stop.wait()
+        await supervisor.stop_all()
+    if supervisor.failure is not None:
+        raise supervisor.failure
+    return {view.name: view for view in supervisor.children()}
 
 
 async def forever(ready: Ready) -> None:
@@ -16,15 +33,11 @@ async def forever(ready: Ready) -> None:
     await trio.sleep_forever()
 
 
-def child(supervisor: Supervisor, name: str) -> object:
-    return next(view for view in supervisor.children() if view.name == name)
-
-
 async def test_children_start_in_order_and_stop_in_reverse(autojump_clock: trio.testing.MockClock) -> None:
     told: list[str] = []
 
-    def body(name: str) -> Callable[[Ready], object]:
-        async def run(ready: Ready) -> None:
+    def body(name: str) -> Callable[[Ready], Awaitable[None]]:
+        async def live(ready: Ready) -> None:
             await trio.sleep(1)
             told.append(f"{name} up")
             ready()
@@ -33,10 +46,10 @@ async def test_children_start_in_order_and_stop_in_reverse(autojump_clock: trio.
             finally:
                 told.append(f"{name} down")
 
-        return run
+        return live
 
     stop = trio.Event()
-    await Supervisor().run([Child(name=n, body=body(n)) for n in "abc"], stop, started=stop.set)  # type: ignore[arg-type]
+    await run(*(Child(name=n, body=body(n)) for n in "abc"), stop=stop, started=stop.set)
     assert told == ["a up", "b up", "c up", "c down", "b down", "a down"]
 
 
@@ -54,8 +67,9 @@ async def test_a_child_that_dies_is_started_again(autojump_clock: trio.testing.M
             await trio.sleep_forever()
         raise OSError("the network fell over")
 
-    supervisor = Supervisor(on_restart=restarted.append)
-    await supervisor.run([Child(name="m", body=mortal)], stop)
+    async with open_supervisor(stop, on_restart=restarted.append) as supervisor:
+        await supervisor.start(Child(name="m", body=mortal))
+        await stop.wait()
     (view,) = supervisor.children()
     assert (view.restarts, view.state, view.last_error) == (3, "stopped", "OSError: the network fell over")
     assert restarted == ["m"] * 3
@@ -72,13 +86,9 @@ async def test_past_its_intensity_a_critical_child_takes_the_daemon_down(
         ready()
         raise RuntimeError("no")
 
-    children = [Child(name="other", body=forever), Child(name="h", body=hopeless, restarts=Restarts(most=3))]
-    supervisor = Supervisor()
-    with pytest.raises(ExceptionGroup) as caught:
-        await supervisor.run(children, trio.Event())
-    assert isinstance(single(caught.value), ChildFailed)
+    with pytest.raises(ChildFailed, match="h failed for good: RuntimeError: no"):
+        await run(Child(name="other", body=forever), Child(name="h", body=hopeless, restarts=Restarts(most=3)))
     assert lives == 4, "the first life and three restarts"
-    assert child(supervisor, "other").state == "stopped"  # type: ignore[attr-defined]
 
 
 async def test_one_that_is_not_critical_is_shown_as_failed_while_the_rest_goes_on(
@@ -95,12 +105,9 @@ async def test_one_that_is_not_critical_is_shown_as_failed_while_the_rest_goes_o
         stop.set()
         await trio.sleep_forever()
 
-    supervisor = Supervisor()
     frail = Child(name="frail", body=hopeless, critical=False, restarts=Restarts(most=2))
-    await supervisor.run([frail, Child(name="last", body=last)], stop)
-    view = child(supervisor, "frail")
-    assert view.state == "failed"  # type: ignore[attr-defined]
-    assert view.last_error == "RuntimeError: no"  # type: ignore[attr-defined]
+    board = await run(frail, Child(name="last", body=last), stop=stop)
+    assert (board["frail"].state, board["frail"].last_error) == ("failed", "RuntimeError: no")
 
 
 async def test_a_wrong_value_is_not_retried(autojump_clock: trio.testing.MockClock) -> None:
@@ -111,9 +118,8 @@ async def test_a_wrong_value_is_not_retried(autojump_clock: trio.testing.MockClo
         lives += 1
         raise ConfigError("redis.url: no such scheme")
 
-    with pytest.raises(ExceptionGroup) as caught:
-        await Supervisor().run([Child(name="c", body=misconfigured)], trio.Event())
-    assert "redis.url" in str(single(caught.value))
+    with pytest.raises(ChildFailed, match=r"redis\.url"):
+        await run(Child(name="c", body=misconfigured))
     assert lives == 1
 
 
@@ -121,10 +127,8 @@ async def test_a_start_that_hangs_counts_as_a_failure(autojump_clock: trio.testi
     async def hangs(ready: Ready) -> None:
         await trio.sleep_forever()
 
-    slow = Child(name="slow", body=hangs, start_s=5, restarts=Restarts(most=1))
-    with pytest.raises(ExceptionGroup) as caught:
-        await Supervisor().run([slow], trio.Event())
-    assert "not ready within 5 s" in str(single(caught.value))
+    with pytest.raises(ChildFailed, match="not ready within 5 s"):
+        await run(Child(name="slow", body=hangs, start_s=5, restarts=Restarts(most=1)))
 
 
 async def test_restarts_long_ago_do_not_count(autojump_clock: trio.testing.MockClock) -> None:
@@ -141,16 +145,13 @@ async def test_restarts_long_ago_do_not_count(autojump_clock: trio.testing.MockC
             await trio.sleep_forever()
         raise OSError("again")
 
-    await Supervisor().run([Child(name="d", body=daily, restarts=Restarts(most=2, window_s=60))], stop)
+    await run(Child(name="d", body=daily, restarts=Restarts(most=2, window_s=60)), stop=stop)
     assert lives == 20
 
 
 async def test_a_child_can_be_stopped_before_the_others(autojump_clock: trio.testing.MockClock) -> None:
-    supervisor, stop, up = Supervisor(), trio.Event(), trio.Event()
-    async with trio.open_nursery() as nursery:
-        children = [Child(name="a", body=forever), Child(name="b", body=forever)]
-        nursery.start_soon(lambda: supervisor.run(children, stop, started=up.set))
-        await up.wait()
+    async with open_supervisor(trio.Event()) as supervisor:
+        await supervisor.start(Child(name="a", body=forever))
+        await supervisor.start(Child(name="b", body=forever))
         await supervisor.stop_child("b")
         assert [view.state for view in supervisor.children()] == ["running", "stopped"]
-        stop.set()
