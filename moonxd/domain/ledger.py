@@ -191,3 +191,71 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     retry_count: int
     worker_id: str | None
     metadata: dict[str, Any]
+
+
+# ---- rules that every ledger keeps ---------------------------------------------------------------------------------
+
+#: What the audit row becomes when an attempt ends without a commit.
+AFTER_ENDING: dict[str, str] = {
+    "retrying": "pending",
+    "failed": "failed",
+    "cancelled": "cancelled",
+    "released": "pending",
+}
+
+#: Why the janitor closed a row whose worker is gone.
+ABANDONED = "the worker stopped without a word and its lease ran out: the operation was closed by the janitor"
+#: Rows that another program left 'running' hold no lease of ours; they count as abandoned after this many seconds.
+FOREIGN_GRACE_S = 3600.0
+
+
+def storable(text: str | None) -> str | None:
+    """`text` without what no database keeps: NUL characters and lone surrogates (token names contain both)."""
+    if text is None or (text.isascii() and "\0" not in text):
+        return text
+    return text.replace("\0", "").encode("utf-8", "ignore").decode("utf-8")
+
+
+def storable_value(value: Any) -> Any:
+    """`storable` for a JSON-like value, keys included."""
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, dict):
+        return {storable_value(key): storable_value(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [storable_value(item) for item in value]
+    return value
+
+
+def storable_json(value: Any) -> str:
+    """JSON text of `value` that every database keeps."""
+    try:
+        text = msgspec.json.encode(value).decode()
+    except UnicodeEncodeError:
+        return msgspec.json.encode(storable_value(msgspec.to_builtins(value))).decode()
+    # Looking for the escape once is far cheaper than walking every value of every row.
+    if "\\u0000" in text:
+        return msgspec.json.encode(storable_value(msgspec.json.decode(text))).decode()
+    return text
+
+
+def raw_balance(text: str | None) -> int:
+    """The raw balance of a stored row. What an earlier program left there and is no integer reads as 0: the next
+    sync sees a difference and overwrites it."""
+    text = (text or "").strip()
+    try:
+        return max(0, int(text, 16 if text[:2] in ("0x", "0X") else 10))
+    except ValueError:
+        return 0
+
+
+def audit_metadata(ask: Admission, fence: int) -> dict[str, Any]:
+    """What the audit row says about an admitted attempt, beside the producer's own words."""
+    return {
+        **ask.metadata,
+        "queue": ask.queue,
+        "jobId": ask.job_id,
+        "attempt": ask.attempt,
+        "maxAttempts": ask.max_attempts,
+        "fence": fence,
+    }

@@ -1,0 +1,116 @@
+"""The embedded ledger: one file, one thread; the same promises as the PostgreSQL ledger (one conformance suite)."""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Protocol, TypeVar
+from uuid import UUID
+
+import trio
+
+from ...domain.ledger import (
+    Admission,
+    Commit,
+    DeadLetter,
+    Decision,
+    Ending,
+    Lease,
+    Operation,
+    Portfolio,
+    StoredEvent,
+)
+from . import reads, writes
+from .database import open_file
+from .thread import DatabaseThread
+
+R = TypeVar("R")
+
+
+class Runner(Protocol):
+    """Runs work on the connection, each piece in a transaction of its own."""
+
+    async def read(self, work: Callable[[sqlite3.Connection], R]) -> R: ...
+
+    async def write(self, work: Callable[[sqlite3.Connection], R]) -> R: ...
+
+
+class SqliteLedger:
+    """Ledger, DeadLetters and Outbox on SQLite. `now` gives unix seconds.
+
+    What changes something is bounded, not cancellable: whoever is cancelled knows that nothing was written.
+    """
+
+    def __init__(self, runner: Runner, now: Callable[[], float]) -> None:
+        self._runner = runner
+        self._now = now
+
+    async def ping(self) -> None:
+        """Raises Transient when the database does not answer."""
+        await self._runner.read(lambda db: db.execute("SELECT 1").fetchone())
+
+    async def admit(self, ask: Admission) -> Decision:
+        return await self._runner.write(lambda db: writes.admit(db, ask, self._now()))
+
+    async def commit(self, change: Commit) -> None:
+        await self._runner.write(lambda db: writes.commit(db, change, self._now()))
+
+    async def close(self, ending: Ending) -> None:
+        await self._runner.write(lambda db: writes.close(db, ending, self._now()))
+
+    async def renew(self, leases: Sequence[Lease], lease_s: float) -> tuple[UUID, ...]:
+        return await self._runner.write(lambda db: writes.renew(db, leases, lease_s, self._now()))
+
+    async def sweep(self, grace_s: float) -> int:
+        return await self._runner.write(lambda db: writes.sweep(db, grace_s, self._now()))
+
+    async def portfolio(self, wallet: str, user_id: str | None = None) -> tuple[Portfolio, ...]:
+        return await self._runner.read(lambda db: reads.portfolio(db, wallet, user_id))
+
+    async def operations(
+        self,
+        *,
+        user_id: str | None = None,
+        wallet: str | None = None,
+        status: str | None = None,
+        limit: int = 50,
+    ) -> tuple[Operation, ...]:
+        return await self._runner.read(lambda db: reads.operations(db, user_id, wallet, status, limit))
+
+    async def bury(self, letter: DeadLetter) -> None:
+        await self._runner.write(lambda db: writes.bury(db, letter))
+
+    async def letter(self, queue: str, job_id: str) -> DeadLetter | None:
+        return await self._runner.read(lambda db: reads.letter(db, queue, job_id))
+
+    async def letters(self, queue: str, *, limit: int = 50) -> tuple[DeadLetter, ...]:
+        return await self._runner.read(lambda db: reads.letters(db, queue, limit))
+
+    async def exhume(self, queue: str, job_ids: Sequence[str]) -> int:
+        return await self._runner.write(lambda db: writes.exhume(db, queue, job_ids))
+
+    async def read(self, after: int, limit: int) -> tuple[StoredEvent, ...]:
+        return await self._runner.read(lambda db: reads.events(db, after, limit))
+
+    async def backlog(self) -> int:
+        return await self._runner.read(reads.backlog)
+
+
+@asynccontextmanager
+async def open_sqlite_ledger(path: str | Path, *, now: Callable[[], float] = time.time) -> AsyncIterator[SqliteLedger]:
+    """The ledger in the file at `path`, created (mode 0600) and migrated if needed.
+
+    Several processes may open one file: leases and fences live in it. Raises ConfigError, naming the file, when it
+    is torn, another program's, or of a newer version.
+    """
+    file = Path(path)
+    thread = DatabaseThread(lambda: open_file(file), str(file))
+    await thread.start()
+    try:
+        yield SqliteLedger(thread, now)
+    finally:
+        with trio.CancelScope(shield=True):
+            await thread.stop()
