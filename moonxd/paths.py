@@ -11,7 +11,7 @@ SYSTEM_STATE_DIR = Path("/var/lib/moonxd")
 
 
 def default_state_dir(environ: Mapping[str, str]) -> Path:
-    """MOONXD_STATE_DIR, else $XDG_STATE_HOME/moonxd, else /var/lib/moonxd for root, ~/.local/state/moonxd for others."""
+    """MOONXD_STATE_DIR, else $XDG_STATE_HOME/moonxd, else /var/lib/moonxd for root, else ~/.local/state/moonxd."""
     given = environ.get("MOONXD_STATE_DIR")
     if given:
         return Path(given).expanduser()

@@ -1,0 +1,130 @@
+"""Serving an ASGI app on our own Trio listeners with hypercorn's protocol code.
+
+Hypercorn's own `serve` hides who connects and never ends while one client does not read (it shields its sends). Here
+each connection carries its peer's credentials and can be cut, so that stopping takes at most `grace` seconds.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, cast
+
+import trio
+from hypercorn.config import Config
+from hypercorn.trio.tcp_server import TCPServer
+from hypercorn.trio.worker_context import WorkerContext
+from hypercorn.typing import AppWrapper, ConnectionState
+from hypercorn.utils import wrap_app
+
+from .socket import peer_credentials
+
+log = logging.getLogger("moonxd.control")
+
+App = Callable[[Any, Any, Any], Awaitable[None]]
+#: A runaway client must not eat the daemon's file descriptors.
+MAX_CONNECTIONS = 256
+_KEEP_ALIVE_S = 15
+
+
+class Connection:
+    """One client. In an ASGI scope it is `scope["state"]["connection"]`."""
+
+    def __init__(self, stream: trio.SocketStream) -> None:
+        self._stream = stream
+        self.pid: int | None = None
+        self.uid: int | None = None
+        if stream.socket.family == socket.AF_UNIX:
+            self.pid, self.uid, _ = peer_credentials(stream.socket)
+
+    @property
+    def is_local_socket(self) -> bool:
+        """Over the unix socket, so the file's permissions let this peer in."""
+        return self.uid is not None
+
+    def cut(self) -> None:
+        """Close at once. Whoever is sending or receiving on it, shielded or not, wakes up with ClosedResourceError."""
+        self._stream.socket.close()
+
+
+class _Connections:
+    def __init__(self, app: App) -> None:
+        self._config = Config()
+        self._config.errorlog = logging.getLogger("moonxd.control.http")
+        self._config.keep_alive_timeout = _KEEP_ALIVE_S
+        self._config.include_server_header = False
+        self._app: AppWrapper = wrap_app(cast(Any, app), self._config.wsgi_max_body_size, "asgi")
+        self._context = WorkerContext(None)
+        self._open: set[Connection] = set()
+        self._gone = trio.Event()
+
+    async def handle(self, stream: trio.SocketStream) -> None:
+        if len(self._open) >= MAX_CONNECTIONS:
+            log.warning("refused a connection: too many are open", extra={"open": len(self._open)})
+            await trio.aclose_forcefully(stream)
+            return
+        connection = Connection(stream)
+        self._open.add(connection)
+        try:
+            await self._converse(stream, connection)
+        finally:
+            self._open.discard(connection)
+            if not self._open:
+                self._gone.set()
+
+    async def _converse(self, stream: trio.SocketStream, connection: Connection) -> None:
+        state = ConnectionState({"connection": connection})
+        server = TCPServer(self._app, self._config, self._context, cast(Any, state), cast(Any, stream))
+        try:
+            await server.run()
+        except* (trio.ClosedResourceError, trio.BrokenResourceError):
+            log.debug("a client went away")
+        except* Exception:
+            log.exception("a control connection failed")
+
+    async def finish(self, grace: float) -> None:
+        """Let running requests end for `grace` seconds, then cut what is left."""
+        await self._context.terminated.set()
+        self._gone = trio.Event()
+        with trio.move_on_after(grace):
+            if self._open:
+                await self._gone.wait()
+        if self._open:
+            log.warning("cut connections that did not end in time", extra={"open": len(self._open)})
+        self.cut()
+
+    def cut(self) -> None:
+        for connection in tuple(self._open):
+            connection.cut()
+
+
+async def serve_app(
+    app: App,
+    listeners: Sequence[trio.SocketListener],
+    stop: trio.Event,
+    *,
+    grace: float = 2.0,
+    task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
+) -> None:
+    """Serve until `stop` is set, then at most `grace` seconds more. A cancellation cuts every connection at once."""
+    connections = _Connections(app)
+    async with trio.open_nursery() as conversations:
+        try:
+            async with trio.open_nursery() as accepting:
+                for listener in listeners:
+                    accepting.start_soon(_accept, connections.handle, listener, conversations)
+                task_status.started()
+                await stop.wait()
+                accepting.cancel_scope.cancel()
+            await connections.finish(grace)
+            conversations.cancel_scope.cancel()
+        finally:
+            # Hypercorn shields its sends: only a closed socket ends one to a client that does not read.
+            connections.cut()
+
+
+async def _accept(
+    handle: Callable[[trio.SocketStream], Awaitable[None]], listener: trio.SocketListener, conversations: trio.Nursery
+) -> None:
+    await trio.serve_listeners(handle, [listener], handler_nursery=conversations)

@@ -1,0 +1,49 @@
+"""What the control plane needs of the daemon: ports and callables, no adapter and no configuration."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+
+from ..api.messages import DependencyState, SchedulerStats, WorkerView
+from ..api.schema import Snapshot
+from ..ports import DeadLetters, Ledger, Outbox, QueueAdmin
+
+
+def _no_scheduler() -> SchedulerStats:
+    return SchedulerStats()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deps:
+    """Everything is called from the daemon's Trio loop. Callables that are not async must not block."""
+
+    #: Names as others see them: the queue's ("sync-jobs") and this worker's.
+    queue_name: str
+    worker: str
+    queue_admin: QueueAdmin
+    ledger: Ledger
+    #: Without it, trimmed dead letters are not found.
+    letters: DeadLetters | None
+    #: Without it, GET /v1/events says that there is none.
+    outbox: Outbox | None
+    #: A fresh picture; its seq does not matter. Must answer when Redis is away (queue.fresh = False).
+    sample: Callable[[], Awaitable[Snapshot]]
+    #: Cancel a job that runs in this process; False when it does not.
+    cancel_running: Callable[[str], bool]
+    #: Stop (True) or resume (False) claiming in this process only.
+    pause_worker: Callable[[bool], None]
+    #: For /health/ready, by name ("redis", "database"); should bound its own waits, is cut after 5 s anyway.
+    dependencies: Callable[[], Awaitable[Mapping[str, DependencyState]]]
+    #: Prometheus text.
+    metrics: Callable[[], bytes]
+    #: The whole fleet from heartbeats; None shows this worker only.
+    workers: Callable[[], Awaitable[tuple[WorkerView, ...]]] | None = None
+    #: Waiting jobs per BullMQ priority, for /queue-stats; None leaves them out.
+    priorities: Callable[[], Awaitable[Mapping[int, int]]] | None = None
+    scheduler: Callable[[], SchedulerStats] = _no_scheduler
+    #: Unix seconds.
+    now: Callable[[], float] = time.time
+    pid: int = os.getpid()

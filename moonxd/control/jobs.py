@@ -1,0 +1,175 @@
+"""One job: add, look at, wait for, cancel, promote; and pages of them."""
+
+from __future__ import annotations
+
+import trio
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..api.messages import Accepted, Cancelled, EnqueueRequest, JobDetail, JobPage, Promoted
+from ..domain.job import JobState, JobView, NewJob
+from .deps import Deps
+from .enqueue import new_job
+from .errors import Refused, answer, conflict, invalid, not_found
+from .request import integer, read_body, seconds
+from .settled import Settlements
+from .views import job_detail, letter_detail
+
+FINISHED = (JobState.COMPLETED, JobState.FAILED)
+#: Most urgent for an operator first.
+_ALL_STATES = (
+    JobState.ACTIVE,
+    JobState.FAILED,
+    JobState.PRIORITIZED,
+    JobState.WAITING,
+    JobState.DELAYED,
+    JobState.WAITING_CHILDREN,
+    JobState.COMPLETED,
+)
+#: The ledger's copies of dead letters, beside the queue's own states.
+DEAD = "dead"
+MAX_WAIT_S = 60.0
+#: How often a job that may run in another process is looked at while somebody waits for it.
+_FIRST_LOOK_S, _LONGEST_LOOK_S = 0.1, 1.0
+_CANCEL_TRIES = 3
+
+
+class Jobs:
+    """The handlers of /jobs."""
+
+    def __init__(self, deps: Deps, settlements: Settlements, stopping: trio.Event) -> None:
+        self._deps = deps
+        self._settlements = settlements
+        self._stopping = stopping
+
+    async def add(self, request: Request) -> Response:
+        ask = await read_body(request, EnqueueRequest)
+        job = new_job(ask, int(self._deps.now() * 1000))
+        if job.id is not None:
+            there = await self._deps.queue_admin.get(job.id)
+            if there is not None:
+                return answer(Accepted(job_id=job.id, state=there.state.value, existing=True), 202)
+        (job_id,) = await self._deps.queue_admin.add([job])
+        return answer(Accepted(job_id=job_id, state=_first_state(job).value), 202)
+
+    async def show(self, request: Request) -> Response:
+        return answer(await self._find(request.path_params["job_id"]))
+
+    async def page(self, request: Request) -> Response:
+        limit = integer(request, "limit", 50, low=1, high=1000)
+        start = integer(request, "start", 0, low=0, high=10_000_000)
+        given = request.query_params.get("state")
+        if given == DEAD:
+            jobs = await self._dead(start, limit)
+        elif given is None:
+            jobs = await self._every_state(start, limit)
+        else:
+            jobs = await self._of_state(_state(given), start, limit)
+        return answer(JobPage(state=given or "all", start=start, jobs=jobs))
+
+    async def wait(self, request: Request) -> Response:
+        """The job as soon as it has ended, or as it is after `timeout` seconds."""
+        job_id = request.path_params["job_id"]
+        deadline = trio.current_time() + seconds(request, "timeout", 30.0, high=MAX_WAIT_S)
+        look = _FIRST_LOOK_S
+        try:
+            while True:
+                ended = self._settlements.watch(job_id)
+                detail = await self._find(job_id)
+                if detail.state in FINISHED or trio.current_time() >= deadline or self._stopping.is_set():
+                    return answer(detail)
+                with trio.move_on_at(min(deadline, trio.current_time() + look)):
+                    await _either(ended, self._stopping)
+                look = min(look * 2, _LONGEST_LOOK_S)
+        finally:
+            self._settlements.forget(job_id)
+
+    async def cancel(self, request: Request) -> Response:
+        """Removes a job that waits, cancels one that runs here; 409 says why neither is possible."""
+        job_id = request.path_params["job_id"]
+        for _ in range(_CANCEL_TRIES):
+            view = await self._deps.queue_admin.get(job_id)
+            if view is None:
+                self._refuse_to_cancel(await self._find(job_id))
+            elif view.state in FINISHED:
+                self._refuse_to_cancel(job_detail(view))
+            elif await self._cancelled(view):
+                return answer(Cancelled(job_id=job_id, cancelled=True, state=view.state.value))
+            elif view.state is JobState.ACTIVE:
+                where = f"worker {view.processed_by!r}" if view.processed_by else "another worker"
+                raise conflict(f"job {job_id} is running on {where}", "cancel it on the daemon that runs it")
+        raise conflict(f"job {job_id} changes state faster than it can be cancelled", "try again")
+
+    async def promote(self, request: Request) -> Response:
+        job_id = request.path_params["job_id"]
+        if await self._deps.queue_admin.promote(job_id):
+            return answer(Promoted(job_id=job_id, state=JobState.WAITING.value))
+        state = (await self._find(job_id)).state
+        raise conflict(f"job {job_id} is {state}, not delayed", "only a delayed job can be promoted")
+
+    async def _cancelled(self, view: JobView) -> bool:
+        if view.state is JobState.ACTIVE:
+            return self._deps.cancel_running(view.job.id)
+        return bool(await self._deps.queue_admin.remove([view.job.id]))
+
+    def _refuse_to_cancel(self, detail: JobDetail) -> None:
+        hint = "use requeue to run it again" if detail.state == JobState.FAILED else None
+        raise conflict(f"job {detail.job_id} has already ended ({detail.state})", hint)
+
+    async def _find(self, job_id: str) -> JobDetail:
+        """From the queue; else what ended here a moment ago; else the ledger's copy of the dead letter."""
+        view = await self._deps.queue_admin.get(job_id)
+        if view is not None:
+            return job_detail(view)
+        recent = self._settlements.recent(job_id)
+        if recent is not None:
+            return recent
+        letter = await self._deps.letters.letter(self._deps.queue_name, job_id) if self._deps.letters else None
+        if letter is not None:
+            return letter_detail(letter)
+        raise not_found(
+            f"there is no job {job_id[:255]!r} in queue {self._deps.queue_name!r}",
+            "finished jobs are removed after a while; operations lists what was synced",
+        )
+
+    async def _of_state(self, state: JobState, start: int, limit: int) -> tuple[JobDetail, ...]:
+        views = await self._deps.queue_admin.list(state, start=start, limit=limit)
+        return tuple(job_detail(view) for view in views)
+
+    async def _every_state(self, start: int, limit: int) -> tuple[JobDetail, ...]:
+        found: list[JobDetail] = []
+        for state in _ALL_STATES:
+            if len(found) < start + limit:
+                found += await self._of_state(state, 0, start + limit - len(found))
+        return tuple(found[start : start + limit])
+
+    async def _dead(self, start: int, limit: int) -> tuple[JobDetail, ...]:
+        if self._deps.letters is None:
+            raise Refused(404, "not-found", "this daemon keeps no copies of dead letters")
+        letters = await self._deps.letters.letters(self._deps.queue_name, limit=start + limit)
+        return tuple(letter_detail(letter) for letter in letters[start:])
+
+
+async def _either(one: trio.Event, other: trio.Event) -> None:
+    """Until one of two events is set."""
+    async with trio.open_nursery() as nursery:
+
+        async def wait(event: trio.Event) -> None:
+            await event.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(wait, one)
+        nursery.start_soon(wait, other)
+
+
+def _first_state(job: NewJob) -> JobState:
+    if job.options.delay:
+        return JobState.DELAYED
+    return JobState.PRIORITIZED if job.options.priority else JobState.WAITING
+
+
+def _state(given: str) -> JobState:
+    known = [state.value for state in _ALL_STATES]
+    if given.replace("_", "-") not in known:
+        raise invalid(f"there is no job state {given[:40]!r}", f"use one of: {', '.join([*known, DEAD])}")
+    return JobState(given.replace("_", "-"))

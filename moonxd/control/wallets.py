@@ -1,0 +1,65 @@
+"""What the ledger knows: portfolios, sync operations, committed events."""
+
+from __future__ import annotations
+
+from starlette.requests import Request
+from starlette.responses import Response
+
+from ..api.messages import EventsPage, Operations, PortfolioReply
+from ..domain.address import parse_address
+from ..domain.errors import Permanent
+from .deps import Deps
+from .errors import answer, invalid, not_found
+from .request import integer
+from .views import event_view, operation_view, portfolio_view
+
+_STATUSES = ("pending", "running", "completed", "failed", "cancelled")
+
+
+class Wallets:
+    """The handlers that read the ledger and the outbox."""
+
+    def __init__(self, deps: Deps) -> None:
+        self._deps = deps
+
+    async def portfolio(self, request: Request) -> Response:
+        wallet = _address(request.path_params["wallet"])
+        user = request.query_params.get("user")
+        found = await self._deps.ledger.portfolio(wallet, user)
+        if not found:
+            whose = f" for user {user[:255]!r}" if user else ""
+            raise not_found(f"wallet {wallet} was never synced{whose}", "enqueue a portfolio-sync for it")
+        return answer(PortfolioReply(wallet=wallet, portfolios=tuple(portfolio_view(one) for one in found)))
+
+    async def operations(self, request: Request) -> Response:
+        wallet = request.query_params.get("wallet")
+        status = request.query_params.get("status")
+        if status is not None and status not in _STATUSES:
+            raise invalid(f"there is no operation status {status[:40]!r}", f"use one of: {', '.join(_STATUSES)}")
+        rows = await self._deps.ledger.operations(
+            user_id=request.query_params.get("user"),
+            wallet=None if wallet is None else _address(wallet),
+            status=status,
+            limit=integer(request, "limit", 50, low=1, high=1000),
+        )
+        return answer(Operations(operations=tuple(operation_view(row) for row in rows)))
+
+    async def events(self, request: Request) -> Response:
+        if self._deps.outbox is None:
+            raise not_found("this daemon keeps no outbox of events")
+        after = integer(request, "after", 0, low=0, high=2**63 - 1)
+        stored = await self._deps.outbox.read(after, integer(request, "limit", 100, low=1, high=1000))
+        return answer(
+            EventsPage(
+                events=tuple(event_view(one) for one in stored),
+                next=stored[-1].position if stored else after,
+                backlog=await self._deps.outbox.backlog(),
+            )
+        )
+
+
+def _address(text: str) -> str:
+    try:
+        return parse_address(text, what="wallet")
+    except Permanent as error:
+        raise invalid(str(error)) from error
