@@ -22,6 +22,8 @@ class TokenMeta(msgspec.Struct, frozen=True):
     name: str | None
     decimals: int | None
     logo: str | None = None
+    #: The symbol or name held invisible or direction-changing characters, stripped here: a mark of spam.
+    disguised: bool = False
 
 
 class TokenBalance(msgspec.Struct, frozen=True):
