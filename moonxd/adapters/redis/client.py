@@ -139,9 +139,9 @@ class Redis:
 
     def _note(self, _link: Link) -> None:
         now = (self.state, self.last_error)
-        before, self._told = self._told, now
-        if now == before:
+        if now in (self._told, ("reconnecting", None)):  # nothing new, or still on the way to the first connection
             return
+        self._told = now
         where = {"redis": self.settings.where}
         if now[0] == "connected":
             _log.info("Redis is connected", extra=where)
