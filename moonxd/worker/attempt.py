@@ -13,6 +13,7 @@ from __future__ import annotations
 import logging
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
@@ -171,13 +172,14 @@ class _Attempt:
         lease = Lease(self._operation, self._task.user_id, self._task.wallet, decision.fence)
         try:
             return await self._under(lease, decision)
-        except trio.Cancelled:
-            await self._abandon(lease)
-            raise
         except (LeaseLost, _LedgerAway):
             raise
         except Exception as error:
             return await self._fail(lease, single(error))
+        except BaseException:
+            # A cancellation, by itself or in a nursery's group.
+            await self._abandon(lease)
+            raise
 
     async def _under(self, lease: Lease, admitted: Admitted) -> Outcome:
         timeout = self._policy.timeout_s
@@ -261,7 +263,7 @@ class _Attempt:
         try:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSING_S):
                 await self._ledger.close(ending)
-        except (Transient, LeaseLost) as problem:
+        except Transient as problem:
             # The janitor closes the row once its lease has run out.
             log.warning("the end of the attempt was not written down: %s", problem, extra=self._who())
 
@@ -284,12 +286,15 @@ class _Attempt:
 
     async def _abandon(self, lease: Lease) -> None:
         """Cancelled from outside: by an operator for good, else handed back to the queue."""
-        if not self._owner._cancelled(self._job.id):
-            await self._close(lease, "released", None, ())
-            return
-        reason = "cancelled by an operator"
-        told = event.cancelled(self._about(), attempt=self._number, reason=reason, duration_ms=self._elapsed_ms())
-        await self._close(lease, "cancelled", reason, (told,))
+        status, reason = "released", None
+        told: tuple[Event, ...] = ()
+        if self._owner._cancelled(self._job.id):
+            status, reason = "cancelled", "cancelled by an operator"
+            took = self._elapsed_ms()
+            told = (event.cancelled(self._about(), attempt=self._number, reason=reason, duration_ms=took),)
+        # A newer attempt that holds the wallet meanwhile has the say; ours just goes.
+        with suppress(LeaseLost):
+            await self._close(lease, status, reason, told)
 
     # ---- what is said of it --------------------------------------------------------------------------------------
 
@@ -304,7 +309,8 @@ class _Attempt:
             "processingTime": self._elapsed_ms(),
             "tokensSync": sum(1 for row in change.holdings if row.chain_id in found.chains),
             "chainsSync": len(found.chains),
-            "totalValueUsd": change.total_value_usd,
+            # A JSON number: those who read return values are JavaScript. The exact value is in the ledger.
+            "totalValueUsd": float(change.total_value_usd),
             "chainsFailed": [_failed_chain(failure) for failure in found.failures],
         }
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from uuid import UUID
 
 import trio
 
@@ -22,17 +21,18 @@ class LeaseKeeper:
     def __init__(self, ledger: Ledger, *, lease_s: float) -> None:
         self._ledger = ledger
         self.lease_s = lease_s
-        self._held: dict[UUID, tuple[Lease, trio.CancelScope]] = {}
+        #: By fence and wallet, not by operation: a redelivery may overlap with the attempt it replaces.
+        self._held: dict[Lease, trio.CancelScope] = {}
 
     @contextmanager
     def hold(self, lease: Lease) -> Iterator[None]:
         """Renew `lease` while the block runs. Raises LeaseLost out of the block when somebody else took the wallet."""
         with trio.CancelScope() as scope:
-            self._held[lease.operation] = (lease, scope)
+            self._held[lease] = scope
             try:
                 yield
             finally:
-                del self._held[lease.operation]
+                del self._held[lease]
         if scope.cancelled_caught:
             raise LeaseLost(f"the lease of wallet {lease.wallet} went to another attempt")
 
@@ -45,15 +45,14 @@ class LeaseKeeper:
             if held:
                 await self._renew(held)
 
-    async def _renew(self, held: dict[UUID, tuple[Lease, trio.CancelScope]]) -> None:
+    async def _renew(self, held: dict[Lease, trio.CancelScope]) -> None:
         try:
             with trio.fail_after(self.lease_s / 3):
-                lost = await self._ledger.renew([lease for lease, _ in held.values()], self.lease_s)
+                lost = await self._ledger.renew(list(held), self.lease_s)
         except (Transient, trio.TooSlowError) as error:
             log.warning("the ledger did not renew %d leases: %s", len(held), error or "no answer in time")
             return
-        for operation in lost:
-            lease, scope = held[operation]
-            if self._held.get(operation, (None, None))[1] is scope:
-                log.warning("lease lost", extra={"operation": str(operation), "fence": lease.fence})
+        for lease, scope in held.items():
+            if lease.operation in lost and lease in self._held:
+                log.warning("lease lost", extra={"operation": str(lease.operation), "fence": lease.fence})
                 scope.cancel()
