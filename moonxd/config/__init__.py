@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 from .core import Daemon, Database, Http, Listen, Log, Queue, Redis, Worker
+from .dotenv import Env, parse_env
+from .load import InvalidConfig, Loaded, find_file, load_config
+from .rules import diff_reloadable
 from .secret import Secret, SecretUrl, redact_url
 from .sources import Alchemy, ChainEndpoints, Chains, Prices, Tokens
 from .tree import Config
+from .write import effective, example, import_env, secrets_in
 
 __all__ = [
     "Alchemy",
@@ -14,8 +18,11 @@ __all__ = [
     "Config",
     "Daemon",
     "Database",
+    "Env",
     "Http",
+    "InvalidConfig",
     "Listen",
+    "Loaded",
     "Log",
     "Prices",
     "Queue",
@@ -24,5 +31,13 @@ __all__ = [
     "SecretUrl",
     "Tokens",
     "Worker",
+    "diff_reloadable",
+    "effective",
+    "example",
+    "find_file",
+    "import_env",
+    "load_config",
+    "parse_env",
     "redact_url",
+    "secrets_in",
 ]

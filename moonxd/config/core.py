@@ -12,7 +12,7 @@ from ..domain.job import Backoff, Keep
 from .keys import Key, Section
 from .secret import Secret, SecretUrl
 
-LEVELS = ("trace", "debug", "info", "warning", "error", "critical")
+LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 class Listen(msgspec.Struct, frozen=True):
@@ -67,7 +67,9 @@ class Daemon(Section, frozen=True, kw_only=True):
 class Log(Section, frozen=True, kw_only=True):
     """Log lines on stderr."""
 
-    level: Annotated[str, Key("The least serious lines to write", ("LOG_LEVEL",), choices=LEVELS, live=True)] = "info"
+    level: Annotated[
+        str, Key("The least serious lines to write", ("LOG_LEVEL",), choices=LEVELS, check="level", live=True)
+    ] = "info"
     format: Annotated[
         str, Key("auto: pretty on a terminal, JSON lines elsewhere", choices=("auto", "json", "pretty"))
     ] = "auto"
@@ -121,7 +123,12 @@ class Redis(Section, frozen=True, kw_only=True):
     sentinel_username: Annotated[str | None, Key("ACL user at the sentinels")] = None
     sentinel_password: Annotated[Secret | None, Key("Password at the sentinels")] = None
     key_prefix: Annotated[
-        str, Key("Put before our own cache keys; the queue's keys have [queue] prefix", ("REDIS_KEY_PREFIX",))
+        str,
+        Key(
+            "Put before our own cache keys; the queue's keys have [queue] prefix",
+            ("REDIS_KEY_PREFIX",),
+            check="may-be-empty",
+        ),
     ] = "moonxd:"
     connect_timeout_s: Annotated[
         float, Key("Deadline of one connection attempt", ("REDIS_CONNECT_TIMEOUT",), low=0.001)
