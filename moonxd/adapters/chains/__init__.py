@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from urllib.parse import quote
 
 from ...domain.chain import Chain
 from ...domain.errors import ConfigError
@@ -49,33 +48,25 @@ def build_reader(
     cache: Cache,
     *,
     urls: Sequence[str] = (),
-    alchemy_key: str | None = None,
-    alchemy_base_url: str | None = None,
+    alchemy_url: str | None = None,
     timeout_s: float = 10.0,
     retries: int = 3,
     retry_delay_s: float = 1.0,
     chunk: int = 250,
     on_call: Observer | None = None,
 ) -> ChainReader:
-    """The reader of one chain: Alchemy's token index when there is a key, else plain JSON-RPC at `urls`, and at the
-    public endpoints when there are none. With an `alchemy_base_url` a chain is at {base}/{network}/v2/{key}.
+    """The reader of one chain: Alchemy's token index at `alchemy_url` (key included) when there is one, else plain
+    JSON-RPC at `urls`, and at the public endpoints when there are none.
 
     `timeout_s` bounds one exchange; a failed read is tried `retries` times more within the deadline around it, first
     after `retry_delay_s` seconds. Raises ConfigError when a URL cannot be used; the URL is not shown.
     """
-    if alchemy_key:
-        urls = (alchemy_url(chain, alchemy_key, alchemy_base_url),)
-    endpoints = [Endpoint(url) for url in urls or PUBLIC_ENDPOINTS.get(chain.id, ())]
+    given = (alchemy_url,) if alchemy_url else urls or PUBLIC_ENDPOINTS.get(chain.id, ())
+    endpoints = [Endpoint(url) for url in given]
     if not endpoints:
         raise ConfigError(f"{chain.slug}_rpc_url is not set, and no public endpoint of {chain.name} is known")
     clients = [RpcClient(transport, endpoint, timeout_s=timeout_s, on_call=on_call) for endpoint in endpoints]
     where = Endpoints(chain, clients, retries=retries, retry_delay_s=retry_delay_s)
-    if alchemy_key:
+    if alchemy_url:
         return AlchemyReader(chain, where, tokens, cache)
     return MulticallReader(chain, where, tokens, cache, chunk=chunk)
-
-
-def alchemy_url(chain: Chain, key: str, base_url: str | None = None) -> str:
-    """Where Alchemy serves `chain`; at another host when a stand-in is configured."""
-    base = f"{base_url.rstrip('/')}/{chain.alchemy}" if base_url else f"https://{chain.alchemy}.g.alchemy.com"
-    return f"{base}/v2/{quote(key, safe='')}"
