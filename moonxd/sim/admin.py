@@ -100,7 +100,7 @@ class Admin:
         query = request.query
         counted = truth.Filter(
             listed_only=query.get("listed", "") in ("1", "true"),
-            min_confidence=msgspec.convert(query.get("min_confidence", "0.9"), float, strict=False),
+            min_confidence=msgspec.convert(query.get("min_confidence", "0.5"), float, strict=False),
         )
         return as_json(truth.wallet(self._world, parse_address(address), counted))
 

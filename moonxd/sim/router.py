@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import trio
 
-from . import alchemy, llama
+from . import alchemy, bridges, llama, markets
 from .admin import Admin
 from .http import NoAnswer, Request
 from .knobs import FINE, Fate, Upstream
@@ -23,6 +23,27 @@ ROUTES: tuple[tuple[str, str, Answer], ...] = (
     (r"/llama/coins/block/([^/]+)/([^/]+)", "llama", lambda w, _r, m, _f: llama.block_at(w, m[1], m[2])),
     (r"/llama/api/v2/chains", "llama-stats", lambda w, _r, _m, _f: llama.chains(w)),
     (r"/llama/api/overview/dexs/([^/]+)", "llama-stats", lambda w, _r, m, _f: llama.dex_overview(w, m[1])),
+    (
+        r"/coingecko(?:/api/v3)?/simple/token_price/([^/]+)",
+        "coingecko",
+        lambda w, r, m, f: markets.coingecko(w, m[1], r.query, f),
+    ),
+    (
+        r"/dexscreener(?:/latest)?/tokens/v1/([^/]+)/([^/]+)",
+        "dexscreener",
+        lambda w, _r, m, f: markets.dexscreener(w, m[1], m[2], f),
+    ),
+    (
+        r"/dexscreener(?:/latest)?/dex/tokens/([^/]+)",
+        "dexscreener",
+        lambda w, _r, m, f: markets.dexscreener_anywhere(w, m[1], f),
+    ),
+    (r"/binance/api/v3/ticker/price", "binance", lambda w, r, _m, f: markets.binance(w, r.query, f)),
+    (r"/lifi(?:/v1)?/quote", "lifi", lambda w, r, _m, _f: bridges.lifi_quote(w, r.query)),
+    (r"/lifi(?:/v1)?/chains", "lifi", lambda w, _r, _m, _f: bridges.lifi_chains(w)),
+    (r"/relay/quote(?:/v2)?", "relay", lambda w, r, _m, _f: bridges.relay_quote(w, r.body)),
+    (r"/relay/chains", "relay", lambda w, _r, _m, _f: bridges.relay_chains(w)),
+    (r"/relay/chains/health", "relay", lambda w, r, _m, _f: bridges.relay_health(w, r.query)),
 )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -43,25 +43,45 @@ class SimSettings(msgspec.Struct, frozen=True, kw_only=True):
     alchemy_key: str | None = None
 
 
-class _ListFile(msgspec.Struct):
-    tokens: list[dict[str, Any]]
+class _Line(NamedTuple):
+    address: str
+    symbol: str
+    name: str
+    decimals: int
 
 
 def read_token_list(path: Path) -> tuple[ListedToken, ...]:
-    """The EVM tokens of a JSON token list: an array, or an object with `tokens`. Raises ConfigError."""
+    """The EVM tokens of a JSON token list. Raises ConfigError.
+
+    Three forms are understood: the common one with `tokens`, its bare array, and {chain id: [[address, symbol, name,
+    decimals], ...]}.
+    """
     try:
         if path.stat().st_size > _MAX_LIST_BYTES:
             raise ConfigError(f"token list {path} is over {_MAX_LIST_BYTES >> 20} MiB: give a smaller one")
-        content = msgspec.json.decode(path.read_bytes(), type=list[dict[str, Any]] | _ListFile)
+        entries = _entries(msgspec.json.decode(path.read_bytes()))
     except OSError as error:
         raise ConfigError(f"token list {path} cannot be read: {error.strerror}") from error
     except msgspec.MsgspecError as error:
         raise ConfigError(f"token list {path} is not a JSON token list: {error}") from error
-    entries = content.tokens if isinstance(content, _ListFile) else content
     return tuple(token for entry in entries if (token := _listed(entry)) is not None)
 
 
-def _listed(entry: dict[str, Any]) -> ListedToken | None:
+def _entries(content: Any) -> list[Any]:
+    if isinstance(content, list):
+        return content
+    if isinstance(content, dict) and "tokens" in content:
+        return msgspec.convert(content["tokens"], list[Any])
+    chains = msgspec.convert(content, dict[str, list[_Line]])
+    return [
+        {"chainId": int(chain_id), **line._asdict()}
+        for chain_id, lines in chains.items()
+        if chain_id.isdecimal()
+        for line in lines
+    ]
+
+
+def _listed(entry: Any) -> ListedToken | None:
     # Public lists hold entries of other worlds (base58 addresses, missing scales): they are not for us.
     try:
         token = msgspec.convert(entry, ListedToken)

@@ -19,7 +19,7 @@ class Filter(msgspec.Struct, frozen=True, kw_only=True):
     #: Only tokens on the token list, as a reader without discovery sees them.
     listed_only: bool = False
     #: Prices below it count as no price.
-    min_confidence: float = 0.9
+    min_confidence: float = 0.5
 
 
 def wallet(world: World, address: str, counted: Filter) -> dict[str, Any]:

@@ -156,7 +156,7 @@ def _unlisted(chain: Chain, index: int, entropy: Entropy) -> SimToken:
     if lot < 220:
         return _priced(plain, entropy, 0.99)
     if lot < 234:
-        return _priced(plain, entropy, 0.5 if noise[26] & 1 else 0.1)
+        return _priced(plain, entropy, (0.6, 0.3, 0.1)[noise[26] % 3])
     traits = (Trait.BYTES32, Trait.BYTES32, Trait.BYTES32, Trait.MUTE, Trait.ABSURD, Trait.REVERTING, Trait.REVERTING)
     trait = Trait.POISON if lot >= 252 else traits[noise[26] % len(traits)]
     return msgspec.structs.replace(_priced(plain, entropy, 0.99), trait=trait)
