@@ -26,12 +26,20 @@ from typing import Any, NamedTuple
 
 import hiredis
 import pytest
+import trio
 
 from tests.services import have, missing
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
 _READY_WITHIN_S = 15.0
+
+
+async def until(condition: Callable[[], bool], within_s: float = 10.0) -> None:
+    """Wait until `condition` holds: for what happens inside real servers, of which no event tells us."""
+    with trio.fail_after(within_s):
+        while not condition():  # noqa: ASYNC110
+            await trio.sleep(0.005)
 
 
 class TlsFiles(NamedTuple):
@@ -157,8 +165,8 @@ class RedisServer:
 
     # ---- its life
 
-    def start(self) -> None:
-        """Start (again, on the same directory, port and socket) and wait until it answers."""
+    def start(self, *, wait: bool = True) -> None:
+        """Start (again, on the same directory, port and socket) and, with `wait`, block until it answers PING."""
         if self.alive:
             return
         self._process = subprocess.Popen(
@@ -168,7 +176,8 @@ class RedisServer:
             stderr=subprocess.DEVNULL,
             preexec_fn=die_with_parent,
         )
-        self._await_ready()
+        if wait:
+            self._await_ready()
 
     def _await_ready(self) -> None:
         give_up = time.monotonic() + _READY_WITHIN_S
@@ -265,13 +274,17 @@ class RedisSentinel(RedisServer):
 # ---- fixtures
 
 
+def _note(server: RedisServer) -> None:
+    info: bytes = server.command("INFO", "server")
+    version = next(line for line in info.decode().splitlines() if line.startswith("redis_version:"))
+    have("redis", f"{version.partition(':')[2]} ({server.binary})")
+
+
 @pytest.fixture(scope="session")
 def redis_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RedisServer]:
     """One server per test process, without persistence. Tests that break their server use `start_redis`."""
     server = RedisServer(tmp_path_factory.mktemp("redis"))
-    info: bytes = server.command("INFO", "server")
-    version = next(line for line in info.decode().splitlines() if line.startswith("redis_version:"))
-    have("redis", f"{version.partition(':')[2]} ({server.binary})")
+    _note(server)
     yield server
     server.stop()
 
@@ -293,6 +306,8 @@ def start_redis(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
     def start(**options: Any) -> RedisServer:
         server = RedisServer(tmp_path_factory.mktemp("redis"), **options)
         servers.append(server)
+        if len(servers) == 1:
+            _note(server)
         return server
 
     yield start

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Mapping, Sequence
 from itertools import islice
+from typing import Any
 
 import trio
 
@@ -66,16 +67,17 @@ class RedisCache:
         self._local.keep(entries, min(ttl_s, self._local_ttl_s))
         ttl_ms, left = int(ttl_s * 1000), iter(entries.items())
         while ttl_ms > 0 and (batch := list(islice(left, _BATCH))):
-            await self._ask([("SET", self._prefix + key, value, "PX", ttl_ms) for key, value in batch])
+            if not await self._ask([("SET", self._prefix + key, value, "PX", ttl_ms) for key, value in batch]):
+                break  # Redis is away: the other batches would only cost time
         await trio.lowlevel.checkpoint()
 
-    async def _ask(self, commands: Sequence[Sequence[str | bytes | int]]) -> list[object]:
+    async def _ask(self, commands: Sequence[Sequence[str | bytes | int]]) -> list[Any]:
         """The replies, or none when Redis is away or too slow."""
         if self._redis.state != "connected":
             self._complain(self._redis.last_error or "not connected")
             await trio.lowlevel.checkpoint()
             return []
-        replies: list[object] = []
+        replies: list[Any] = []
         try:
             with trio.move_on_after(self._timeout_s) as scope:
                 replies = await self._redis.many(commands)
