@@ -1,0 +1,52 @@
+"""What the live view needs from a client of the daemon, and how it comes by one."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
+from typing import NamedTuple, Protocol
+
+from moonxd.api.schema import Delta, Snapshot
+
+
+class FeedError(Exception):
+    """The daemon cannot be reached, or refused. `hint` says what to do about it."""
+
+    def __init__(self, message: str, hint: str = "") -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class Requeued(NamedTuple):
+    """`skipped` jobs were gone, or taken by somebody, before we got to them."""
+
+    moved: int
+    skipped: int
+
+
+class Feed(Protocol):
+    """One connection. Every method raises FeedError, and only that."""
+
+    def stream(self) -> AsyncIterator[Snapshot | Delta]:
+        """One snapshot, then its deltas, until the daemon goes away."""
+        ...
+
+    async def pause(self) -> None:
+        """Pause the queue for every worker."""
+        ...
+
+    async def resume(self, *, worker: bool = False) -> None:
+        """Resume the queue, or only this `worker`'s claiming."""
+        ...
+
+    async def requeueable(self) -> int:
+        """How many failed jobs `requeue_failed` would put back."""
+        ...
+
+    async def requeue_failed(self) -> Requeued:
+        """Put every failed job back to waiting."""
+        ...
+
+
+#: Opens a feed; entered once per attempt to connect.
+Connect = Callable[[], AbstractAsyncContextManager[Feed]]
