@@ -140,6 +140,8 @@ class Supervisor:
         """One life of a child; True when it is to be started again."""
         child = status.child
         error = await self._live(status)
+        if error is None and self._stop.is_set():
+            return False
         text = describe(error) if error is not None else "it ended by itself"
         if isinstance(error, (ConfigError, Permanent)):
             # No restart mends a wrong value.

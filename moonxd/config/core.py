@@ -213,6 +213,9 @@ class Worker(Section, frozen=True, kw_only=True):
         100
     )
     timeout_s: Annotated[float, Key("Deadline of one attempt", ("WORKER_TIMEOUT",), low=0.001, live=True)] = 300.0
+    snapshot_every_s: Annotated[
+        float, Key("A changed portfolio is copied to the history at most this often", low=0, live=True)
+    ] = 3600.0
     lock_s: Annotated[float, Key("A job's lock and a wallet's lease; renewed at half", low=1)] = 30.0
     stalled_interval_s: Annotated[float, Key("Between checks for jobs of dead workers", low=1)] = 30.0
     max_stalled: Annotated[int, Key("How often a job may stall before it fails", low=0)] = 1

@@ -46,6 +46,9 @@ class Chains(Section, frozen=True, kw_only=True):
         tuple(chain.slug for chain in CHAINS.values())
     )
     timeout_s: Annotated[float, Key("Deadline of one JSON-RPC request", low=0.001, live=True)] = 10.0
+    read_timeout_s: Annotated[
+        float, Key("How long one chain, retries included, may hold up a wallet", low=0.001, live=True)
+    ] = 30.0
     batch_size: Annotated[
         int, Key("Tokens per multicall; halved when a node runs out of gas", low=1, high=2000, live=True)
     ] = 250

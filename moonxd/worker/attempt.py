@@ -48,12 +48,12 @@ log = logging.getLogger("moonxd.attempt")
 CLOSING_S = 5.0
 #: Seconds until a job is looked at again when its wallet is busy, and when the ledger is away.
 BUSY_S = 1.0
-LEDGER_AWAY_S = 3.0
+AWAY_S = 3.0
 _STACK_LINES = 30
 
 
-class _LedgerAway(Exception):
-    """The ledger did not answer; carries its Transient."""
+class _Away(Exception):
+    """What every job needs is not there (the ledger, the chains' connections): not this job's fault."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Attempts:
         *,
         ledger: Ledger,
         leases: LeaseKeeper,
-        env: Env,
+        env: Callable[[], Env],
         clock: Clock,
         policy: Policy,
         rand: Callable[[], float],
@@ -92,7 +92,8 @@ class Attempts:
         self._leases = leases
         self._env = env
         self._clock = clock
-        self._policy = policy
+        #: May be replaced while attempts run; each keeps the one it began with.
+        self.policy = policy
         self._rand = rand
         self._step = step
         self._cancelled = cancelled
@@ -109,9 +110,9 @@ class Attempts:
         self._step(job.id, "admit", user=task.user_id, wallet=task.wallet)
         try:
             return await _Attempt(self, job, kind, task).run()
-        except _LedgerAway as away:
+        except _Away as away:
             log.warning("%s; the job waits", away, extra=_who(job, task))
-            return self._postpone(LEDGER_AWAY_S * (0.5 + self._rand()))
+            return self._postpone(AWAY_S * (0.5 + self._rand()))
 
     def _postpone(self, seconds: float) -> Postpone:
         return Postpone(int((self._clock.now() + seconds) * 1000))
@@ -121,8 +122,8 @@ class Attempts:
         return after_failure(
             error,
             attempts_made=job.attempts_made,
-            attempts=options.attempts if options.attempts is not None else self._policy.attempts,
-            backoff=options.backoff or self._policy.backoff,
+            attempts=options.attempts if options.attempts is not None else self.policy.attempts,
+            backoff=options.backoff or self.policy.backoff,
             rand=self._rand(),
             stack=_stack(error),
         )
@@ -158,7 +159,11 @@ class _Attempt:
         self._kind = kind
         self._task = task
         self._ledger = owner._ledger
-        self._policy = owner._policy
+        self._policy = owner.policy
+        try:
+            self._env = owner._env()
+        except Transient as error:
+            raise _Away(str(error)) from error
         self._number = job.attempts_made + 1
         self._operation: UUID = operation_id(job.queue, job.id, job.timestamp)
         self._started = trio.current_time()
@@ -172,7 +177,7 @@ class _Attempt:
         lease = Lease(self._operation, self._task.user_id, self._task.wallet, decision.fence)
         try:
             return await self._under(lease, decision)
-        except (LeaseLost, _LedgerAway):
+        except (LeaseLost, _Away):
             raise
         except Exception as error:
             return await self._fail(lease, single(error))
@@ -186,7 +191,7 @@ class _Attempt:
         with self._owner._leases.hold(lease):
             try:
                 with trio.fail_after(timeout):
-                    found = await self._kind.run(self._task, admitted, self._owner._env, self._entered)
+                    found = await self._kind.run(self._task, admitted, self._env, self._entered)
             except trio.TooSlowError:
                 raise Transient(f"the sync took longer than {timeout:g} s and was stopped") from None
             self._entered("commit")
@@ -203,7 +208,7 @@ class _Attempt:
     async def _admit(self) -> Admitted | Busy | AlreadyCommitted:
         task, job, policy = self._task, self._job, self._policy
         options = job.options
-        chains = task.chain_ids or tuple(self._owner._env.readers)
+        chains = task.chain_ids or tuple(self._env.readers)
         started = event.started(self._about(), attempt=self._number, sync_type=task.sync_type, chains=chains)
         ask = Admission(
             operation=self._operation,
@@ -224,7 +229,7 @@ class _Attempt:
         try:
             return await self._ledger.admit(ask)
         except Transient as error:
-            raise _LedgerAway(f"the ledger did not admit the sync: {error}") from error
+            raise _Away(f"the ledger did not admit the sync: {error}") from error
 
     async def _commit(self, lease: Lease, admitted: Admitted, found: Found, result: dict[str, Any]) -> None:
         change = found.change
@@ -249,7 +254,7 @@ class _Attempt:
             await self._ledger.commit(commit)
         except Transient as error:
             # It may have been written: the next delivery learns that from the ledger (AlreadyCommitted).
-            raise _LedgerAway(f"the ledger did not confirm the commit: {error}") from error
+            raise _Away(f"the ledger did not confirm the commit: {error}") from error
 
     async def _close(self, lease: Lease, status: str, error: str | None, events: tuple[Event, ...]) -> None:
         ending = Ending(

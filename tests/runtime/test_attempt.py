@@ -80,7 +80,7 @@ class World:
         return Attempts(
             ledger=ledger,
             leases=self.leases,
-            env=env,
+            env=lambda: env,
             clock=self.clock,
             policy=Policy(worker_id="w1", version="0", backoff=Backoff(delay=100), **policy),
             rand=lambda: 0.5,

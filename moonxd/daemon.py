@@ -1,0 +1,436 @@
+"""The composition root: one Trio process, every part a supervised child. With wiring.py it alone knows every room.
+
+Start: redis-server (embedded) -> Redis, ledger -> control socket -> leases, janitor, stalled check -> consumer.
+Stop: stop claiming -> let running jobs finish until the deadline -> cancel and hand back the rest -> close in reverse.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import os
+import random
+import signal
+import socket
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack
+from dataclasses import dataclass
+from functools import partial
+
+import msgspec
+import trio
+
+from . import wiring
+from .adapters.bullmq import BullQueue
+from .adapters.redis.cache import RedisCache
+from .adapters.redis.client import Redis, RedisSettings, open_redis
+from .adapters.redis.embedded import embedded_redis
+from .adapters.redis.server import check_server
+from .agents.janitor import Janitor
+from .agents.sampler import Sampler, Slots
+from .agents.stalled import run_stalled_checker
+from .api.messages import DependencyState
+from .api.schema import Daemon as Identity
+from .config import Config, Loaded, diff_reloadable
+from .control.deps import Deps
+from .control.server import ControlPlane, serve_control
+from .control.socket import tcp_listeners, unix_listener
+from .domain.errors import ConfigError, MoonxdError, Transient
+from .domain.job import Completed, Failed, Job, Outcome, Postpone, Release, Retry
+from .sources import Sources
+from .supervisor import Child, Supervisor, open_supervisor
+from .telemetry import Telemetry
+from .version import VERSION
+from .wiring import Database
+from .worker.attempt import Attempts, Policy
+from .worker.consumer import Consumer
+from .worker.leases import LeaseKeeper
+
+log = logging.getLogger("moonxd.daemon")
+
+#: Seconds that a dependency may take to answer a readiness probe.
+PROBE_S = 2.0
+#: Seconds that Redis and the ledger may take to be reached at start; whoever supervises us tries again after that.
+REACH_S = 60.0
+#: Seconds that the control plane's clients get to read their last answer.
+CONTROL_GRACE_S = 1.0
+#: Seconds for cancelled jobs to be handed back.
+HAND_BACK_S = 5.0
+#: A row is orphaned only after its job would have been delivered again: this many lock durations and stalled checks.
+ORPHAN_FACTOR = 3
+
+
+class WallClock:
+    """Wall time as ports.Clock."""
+
+    def now(self) -> float:
+        return time.time()
+
+
+async def serve(loaded: Loaded, reload: Callable[[], Loaded], *, on_ready: Callable[[], None] = lambda: None) -> None:
+    """Run the daemon until SIGTERM or SIGINT; a second signal skips the drain.
+
+    Raises ConfigError, Transient when Redis or the ledger cannot be reached, ChildFailed when a critical part gave up.
+    """
+    daemon = Daemon(loaded.config, reload)
+    async with trio.open_nursery() as nursery:
+        await nursery.start(daemon.obey_signals)
+        async with open_supervisor(daemon.stop, on_restart=daemon.telemetry.child_restarted) as supervisor:
+            await daemon.run(supervisor, on_ready)
+        nursery.cancel_scope.cancel()
+    if supervisor.failure is not None:
+        raise supervisor.failure
+
+
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What is open while the daemon works."""
+
+    ledger: Database
+    queue: BullQueue
+    leases: LeaseKeeper
+    sources: Sources
+    consumer: Consumer
+    attempts: Attempts
+    sampler: Sampler
+    plane: ControlPlane
+
+
+class Daemon:
+    """The state of one `serve`."""
+
+    def __init__(self, config: Config, reload: Callable[[], Loaded]) -> None:
+        self.config = config
+        self.telemetry = Telemetry()
+        self.stop = trio.Event()
+        self._reload = reload
+        self._hurry = trio.Event()
+        self._state = "starting"
+        self._started_at = time.time()
+        self._worker = wiring.worker_name(config)
+        self._redis_settings: RedisSettings | None = None
+        self._parts: _Parts | None = None
+
+    # ---- start and stop ------------------------------------------------------------------------------------------
+
+    async def run(self, supervisor: Supervisor, on_ready: Callable[[], None]) -> None:
+        async with AsyncExitStack() as resources:
+            parts = await self._open(supervisor, resources)
+            if parts is None:
+                return
+            self._parts = parts
+            for child in self._children(parts):
+                await supervisor.start(child)
+            if not self.stop.is_set():
+                self._state = "running"
+                log.info("moonxd %s works as %s", VERSION, self._worker, extra={"slots": self.config.worker.slots})
+                on_ready()
+            await self.stop.wait()
+            await self._drain(parts, supervisor)
+
+    async def _drain(self, parts: _Parts, supervisor: Supervisor) -> None:
+        self._state = "draining"
+        deadline = self.config.daemon.drain_s
+        log.info("stopping: running jobs have %g s to finish", deadline, extra={"running": parts.consumer.busy})
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._skip_the_drain, parts.consumer)
+            await parts.consumer.drain(deadline)
+            nursery.cancel_scope.cancel()
+        self._state = "stopping"
+        await supervisor.stop_all()
+        log.info("stopped")
+
+    async def _skip_the_drain(self, consumer: Consumer) -> None:
+        await self._hurry.wait()
+        consumer.hurry()
+
+    # ---- opening -------------------------------------------------------------------------------------------------
+
+    async def _open(self, supervisor: Supervisor, resources: AsyncExitStack) -> _Parts | None:
+        """None when we were told to stop meanwhile."""
+        config = self.config
+        settings = await self._redis(supervisor)
+        if settings is None:
+            return None
+        redis = await resources.enter_async_context(open_redis(settings))
+        await _unless(self.stop, partial(_reach_redis, redis))
+        ledger = await self._ledger(resources)
+        if ledger is None or self.stop.is_set():
+            return None
+        queue = BullQueue(
+            redis,
+            config.queue.name,
+            worker_name=self._worker,
+            prefix=config.queue.prefix,
+            lock_ms=int(config.worker.lock_s * 1000),
+            stalled_interval_ms=int(config.worker.stalled_interval_s * 1000),
+            max_stalled_count=config.worker.max_stalled,
+            defaults=wiring.job_defaults(config),
+        )
+        cache = RedisCache(redis, prefix=f"{config.redis.key_prefix}cache:")
+        sources = Sources(
+            config,
+            lambda current: wiring.open_env(current, cache, self.telemetry),
+            linger_s=config.worker.timeout_s,
+        )
+        return self._assemble(redis, ledger, queue, sources, supervisor)
+
+    async def _redis(self, supervisor: Supervisor) -> RedisSettings | None:
+        if self.config.redis.is_external:
+            return wiring.redis_settings(self.config)
+        await supervisor.start(Child(name="redis-server", body=self._run_redis_server, start_s=math.inf))
+        return self._redis_settings
+
+    async def _run_redis_server(self, ready: Callable[[], None]) -> None:
+        redis = self.config.redis
+        binary = str(redis.server) if redis.server else None
+        async with embedded_redis(self.config.state_dir, appendfsync=redis.appendfsync, binary=binary) as server:
+            self._redis_settings = msgspec.structs.replace(server.settings, connections=wiring.connections(self.config))
+            ready()
+            code = await server.wait_dead()
+        raise Transient(f"redis-server ended with code {code}: its log is {self.config.state_dir / 'redis.log'}")
+
+    async def _ledger(self, resources: AsyncExitStack) -> Database | None:
+        """Raises Transient when the database stays away for REACH_S."""
+        deadline, pause = trio.current_time() + REACH_S, 0.5
+        while not self.stop.is_set():
+            try:
+                return await resources.enter_async_context(wiring.open_ledger(self.config))
+            except Transient as error:
+                if trio.current_time() + pause > deadline:
+                    raise
+                log.warning("the ledger is not there yet: %s", error)
+            await trio.sleep(pause)
+            pause = min(pause * 2, 5.0)
+        return None
+
+    def _assemble(
+        self, redis: Redis, ledger: Database, queue: BullQueue, sources: Sources, supervisor: Supervisor
+    ) -> _Parts:
+        config = self.config
+        leases = LeaseKeeper(ledger, lease_s=config.worker.lock_s)
+        consumer: Consumer
+        attempts = Attempts(
+            ledger=ledger,
+            leases=leases,
+            env=sources,
+            clock=WallClock(),
+            policy=self._policy(config),
+            rand=random.random,
+            step=self.telemetry.job_step,
+            cancelled=lambda job_id: consumer.was_cancelled(job_id),
+        )
+        consumer = Consumer(
+            queue,
+            attempts,
+            slots=config.worker.slots,
+            lock_s=config.worker.lock_s,
+            on_started=self._job_started,
+            on_settled=self._job_settled,
+        )
+        sampler = Sampler(
+            identity=self._identity(redis),
+            queue=queue,
+            queue_name=queue.name,
+            telemetry=self.telemetry,
+            children=supervisor.children,
+            slots=lambda: Slots(total=config.worker.slots, busy=consumer.busy, is_paused=consumer.is_paused),
+            state=lambda: self._state,
+        )
+        plane = ControlPlane(
+            Deps(
+                queue_name=queue.name,
+                worker=self._worker,
+                queue_admin=queue,
+                ledger=ledger,
+                letters=ledger,
+                outbox=ledger,
+                sample=sampler.sample,
+                cancel_running=consumer.cancel,
+                pause_worker=consumer.pause,
+                dependencies=partial(_probe, {"redis": partial(redis.call, "PING"), "database": ledger.ping}),
+                metrics=self.telemetry.prometheus,
+                priorities=queue.priorities,
+            )
+        )
+        return _Parts(ledger, queue, leases, sources, consumer, attempts, sampler, plane)
+
+    def _policy(self, config: Config) -> Policy:
+        return Policy(
+            worker_id=self._worker,
+            version=VERSION,
+            attempts=config.queue.attempts,
+            backoff=config.queue.backoff,
+            timeout_s=config.worker.timeout_s,
+            snapshot_every_s=config.worker.snapshot_every_s,
+        )
+
+    def _identity(self, redis: Redis) -> Identity:
+        return Identity(
+            version=VERSION,
+            pid=os.getpid(),
+            worker=self._worker,
+            host=socket.gethostname(),
+            state="starting",
+            started_at=self._started_at,
+            slots=0,
+            slots_busy=0,
+            is_paused=False,
+            rss_bytes=0,
+            cpu=0.0,
+            loop_lag=0.0,
+            redis=redis.settings.where if self.config.redis.is_external else "embedded",
+            database=wiring.ledger_name(self.config),
+        )
+
+    # ---- children ------------------------------------------------------------------------------------------------
+
+    def _children(self, parts: _Parts) -> tuple[Child, ...]:
+        """In the order of their start; the consumer last, so that it claims nothing before everything works."""
+        worker = self.config.worker
+        orphaned_s = ORPHAN_FACTOR * (worker.lock_s + worker.stalled_interval_s)
+        janitor = Janitor(parts.ledger, interval_s=worker.janitor_interval_s, grace_s=orphaned_s)
+        return (
+            Child(name="control", body=partial(self._run_control, parts.plane)),
+            Child(name="chains", body=parts.sources.run),
+            Child(name="leases", body=parts.leases.run),
+            Child(name="sampler", body=parts.sampler.run, critical=False),
+            Child(name="janitor", body=janitor.run, critical=False),
+            Child(name="stalled-check", body=partial(self._run_stalled_check, parts.queue)),
+            Child(name="consumer", body=partial(self._run_consumer, parts.consumer)),
+        )
+
+    async def _run_control(self, plane: ControlPlane, ready: Callable[[], None]) -> None:
+        config = self.config
+        with unix_listener(config.socket, mode=config.daemon.socket_mode) as listener:
+            listeners = [listener]
+            if config.http.listen is not None:
+                listeners += await tcp_listeners(str(config.http.listen))
+            stop = trio.Event()
+            async with trio.open_nursery() as nursery:
+                await nursery.start(partial(serve_control, plane, listeners, stop, grace=CONTROL_GRACE_S))
+                ready()
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    # Cancelled by the supervisor: the clients still get their last answer, within the grace.
+                    nursery.cancel_scope.shield = True
+                    nursery.cancel_scope.deadline = trio.current_time() + CONTROL_GRACE_S + 1
+                    stop.set()
+
+    async def _run_stalled_check(self, queue: BullQueue, ready: Callable[[], None]) -> None:
+        ready()
+        await run_stalled_checker(queue, interval_s=self.config.worker.stalled_interval_s)
+
+    async def _run_consumer(self, consumer: Consumer, ready: Callable[[], None]) -> None:
+        ready()
+        await consumer.run()
+
+    # ---- what the consumer tells ---------------------------------------------------------------------------------
+
+    def _job_started(self, job: Job) -> None:
+        self.telemetry.job_started(job.id, job.name, job.attempts_made + 1)
+
+    def _job_settled(self, job: Job, outcome: Outcome | None) -> None:
+        """`outcome` None: the job was lost to another worker."""
+        word, reason = _told(outcome)
+        self.telemetry.job_settled(job.id, word, reason)
+        if outcome is not None and self._parts is not None:
+            self._parts.plane.settled(job, outcome)
+
+    # ---- signals -------------------------------------------------------------------------------------------------
+
+    async def obey_signals(self, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+            task_status.started()
+            async for number in signals:
+                if number == signal.SIGHUP:
+                    await self._reload_config()
+                elif self.stop.is_set():
+                    log.warning("asked again to stop: running jobs are handed back now")
+                    self._hurry.set()
+                else:
+                    log.info("asked to stop", extra={"signal": signal.Signals(number).name})
+                    self.stop.set()
+
+    async def _reload_config(self) -> None:
+        try:
+            loaded = await trio.to_thread.run_sync(self._reload)
+        except ConfigError as error:
+            log.error("nothing was reloaded, the old configuration stays in effect: %s", error)
+            return
+        applied, needs_restart = diff_reloadable(self.config, loaded.config)
+        for key in needs_restart:
+            log.warning("%s changed, it takes effect at the next restart", key, extra={"key": key})
+        if not applied:
+            log.info("reloaded: nothing changed that can be changed while running")
+            return
+        logging.getLogger("moonxd").setLevel(loaded.config.log.level.upper())
+        if self._parts is not None:
+            self._parts.attempts.policy = self._policy(loaded.config)
+            self._parts.sources.replace(loaded.config)
+        log.info("reloaded: %s", ", ".join(applied))
+
+
+def _told(outcome: Outcome | None) -> tuple[str, str | None]:
+    """An outcome in telemetry's words."""
+    match outcome:
+        case Completed():
+            return "completed", None
+        case Failed():
+            return "failed", outcome.reason
+        case Retry():
+            return "retried", outcome.reason
+        case Postpone():
+            return "postponed", None
+        case Release():
+            return "released", None
+        case _:
+            return "lost", None
+
+
+async def _probe(what: Mapping[str, Callable[[], Awaitable[object]]]) -> Mapping[str, DependencyState]:
+    """Ask every dependency at once, each within PROBE_S."""
+    states: dict[str, DependencyState] = {}
+
+    async def ask(name: str, question: Callable[[], Awaitable[object]]) -> None:
+        began = trio.current_time()
+        try:
+            with trio.fail_after(PROBE_S):
+                await question()
+        except (MoonxdError, trio.TooSlowError) as error:
+            states[name] = DependencyState(ok=False, detail=str(error) or f"no answer within {PROBE_S:g} s")
+        else:
+            states[name] = DependencyState(ok=True, latency_ms=round((trio.current_time() - began) * 1000, 2))
+
+    async with trio.open_nursery() as nursery:
+        for name, question in what.items():
+            nursery.start_soon(ask, name, question)
+    return dict(sorted(states.items()))
+
+
+async def _reach_redis(redis: Redis) -> None:
+    await redis.wait_connected(REACH_S)
+    for warning in (await check_server(redis)).warnings:
+        log.warning("Redis: %s", warning)
+
+
+async def _unless(stop: trio.Event, work: Callable[[], Awaitable[None]]) -> None:
+    """Run `work`, or give up as soon as `stop` is set. `work` must not open what outlives it."""
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+
+        async def give_up() -> None:
+            await stop.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(give_up)
+        try:
+            await work()
+        except Exception as error:
+            # Raised again outside, where the nursery does not wrap it.
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

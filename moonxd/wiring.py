@@ -1,0 +1,189 @@
+"""From the configuration to the adapters: each function opens one part of the outside. Used by daemon.py only."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from functools import partial
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import parse_qsl, urlsplit
+
+import httpx
+import trio
+
+from .adapters.chains import TokenList, build_reader, builtin_tokens, parse_token_list
+from .adapters.prices import build_sources
+from .adapters.redis.settings import RedisSettings, parse_redis_url
+from .adapters.rpc import Transport, open_transport
+from .config import Config
+from .domain.chain import Chain
+from .domain.errors import ConfigError, Permanent
+from .domain.job import JobOptions
+from .jobs import Env
+from .ports import Cache, ChainReader, DeadLetters, Ledger, Outbox, PriceSource
+from .telemetry import Telemetry
+from .worker.pricing import PriceBook
+
+log = logging.getLogger("moonxd.wiring")
+
+#: Concurrent slots from which a second connection to Redis pays off.
+_SECOND_CONNECTION_FROM = 32
+
+
+class Database(Ledger, DeadLetters, Outbox, Protocol):
+    """What a ledger's adapter gives beside the ledger itself."""
+
+    async def ping(self) -> None: ...
+
+
+def worker_name(config: Config) -> str:
+    return config.daemon.worker_name or f"{socket.gethostname()}:{os.getpid()}"
+
+
+def redis_settings(config: Config) -> RedisSettings:
+    """An external Redis, from its URL and the keys beside it."""
+    redis = config.redis
+    beside = {
+        "tls_ca": str(redis.tls_ca) if redis.tls_ca else None,
+        "tls_cert": str(redis.tls_cert) if redis.tls_cert else None,
+        "tls_key": str(redis.tls_key) if redis.tls_key else None,
+        "sentinels": tuple(_host_port(one) for one in redis.sentinels),
+        "sentinel_service": redis.service,
+        "sentinel_username": redis.sentinel_username,
+        "sentinel_password": redis.sentinel_password.reveal() if redis.sentinel_password else None,
+    }
+    return parse_redis_url(
+        redis.to_url().reveal(),
+        connect_timeout_s=redis.connect_timeout_s,
+        command_timeout_s=redis.command_timeout_s,
+        connections=connections(config),
+        **{name: value for name, value in beside.items() if value},
+    )
+
+
+def connections(config: Config) -> int:
+    return 2 if config.worker.slots >= _SECOND_CONNECTION_FROM else 1
+
+
+def _host_port(text: str) -> tuple[str, int]:
+    host, _, port = text.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def job_defaults(config: Config) -> JobOptions:
+    """What holds for jobs whose producer did not say otherwise."""
+    queue = config.queue
+    return JobOptions(
+        attempts=queue.attempts,
+        backoff=queue.backoff,
+        remove_on_complete=queue.keep_completed,
+        remove_on_fail=queue.keep_failed,
+    )
+
+
+@asynccontextmanager
+async def open_ledger(config: Config) -> AsyncIterator[Database]:
+    """The ledger, migrated to what this version needs."""
+    database = config.database
+    if not database.is_external:
+        from .adapters.sqlite.ledger import open_sqlite_ledger
+
+        async with open_sqlite_ledger(config.sqlite_path) as ledger:
+            yield ledger
+        return
+    from .adapters.postgres import open_postgres_ledger
+
+    async with open_postgres_ledger(
+        postgres_dsn(config),
+        min_size=database.pool_min,
+        max_size=database.pool_max,
+        idle_s=database.pool_idle_s,
+        wait_s=database.pool_wait_s,
+        connect_timeout_s=database.connect_timeout_s,
+        statement_timeout_s=database.statement_timeout_s,
+    ) as ledger:
+        yield ledger
+
+
+def ledger_name(config: Config) -> str:
+    """What to call the ledger in front of people: "embedded", or host:port/name, never with credentials."""
+    if not config.database.is_external:
+        return "embedded"
+    parts = urlsplit(config.database.to_url().reveal())
+    host = parts.hostname or dict(parse_qsl(parts.query)).get("host", "localhost")
+    return f"{host}:{parts.port or config.database.port}{parts.path}"
+
+
+def postgres_dsn(config: Config) -> str:
+    """With the TLS files, which libpq takes as parameters."""
+    from psycopg.conninfo import make_conninfo
+
+    database = config.database
+    files = {"sslrootcert": database.sslrootcert, "sslcert": database.sslcert, "sslkey": database.sslkey}
+    return make_conninfo(database.to_url().reveal(), **{name: str(path) for name, path in files.items() if path})
+
+
+# ---- chains and prices: opened anew on a reload ------------------------------------------------------------------
+
+
+@asynccontextmanager
+async def open_env(config: Config, cache: Cache, telemetry: Telemetry) -> AsyncGenerator[Env]:
+    """Readers of the enabled chains and the price book."""
+    tokens = await load_tokens(config.tokens.list_files)
+    async with (
+        open_transport(connections=max(100, config.worker.slots * 4)) as transport,
+        httpx.AsyncClient(http2=False, follow_redirects=False) as http,
+    ):
+        readers = {
+            chain.id: _reader(config, chain, transport, tokens, cache, telemetry) for chain in config.enabled_chains
+        }
+        book = PriceBook(_price_sources(config, http, transport), cache, ttl_s=config.prices.ttl_s)
+        yield Env(readers=readers, prices=book.lookup, chain_timeout_s=config.chains.read_timeout_s)
+
+
+def _reader(
+    config: Config, chain: Chain, transport: Transport, tokens: TokenList, cache: Cache, telemetry: Telemetry
+) -> ChainReader:
+    endpoints = config.chains.endpoints(chain.slug)
+    key = config.alchemy_key(chain.slug)
+    alchemy = config.alchemy
+    observed = partial(_observe, telemetry, chain.id)
+    return build_reader(
+        chain,
+        transport,
+        tokens,
+        cache,
+        urls=[url.reveal() for url in endpoints.rpc_urls],
+        alchemy_url=alchemy.url(chain.alchemy, key).reveal() if key else None,
+        timeout_s=alchemy.timeout_s if key else config.chains.timeout_s,
+        retries=alchemy.retries,
+        retry_delay_s=alchemy.retry_delay_s,
+        chunk=config.chains.batch_size,
+        on_call=observed,
+    )
+
+
+def _observe(telemetry: Telemetry, chain_id: int, host: str, _method: str, outcome: str, seconds: float) -> None:
+    telemetry.rpc(chain_id, host, outcome, seconds)
+
+
+def _price_sources(config: Config, http: httpx.AsyncClient, transport: Transport) -> Sequence[PriceSource]:
+    return build_sources(config.prices.sources)
+
+
+async def load_tokens(files: Sequence[Path]) -> TokenList:
+    """The shipped list and the operator's. Raises ConfigError naming the file that cannot be read."""
+    lists = [builtin_tokens()]
+    for path in files:
+        try:
+            parsed = parse_token_list(await trio.Path(path).read_bytes())
+        except (OSError, Permanent) as error:
+            raise ConfigError(f"tokens.list_files: {path} cannot be used: {error}") from error
+        for bad in parsed.bad:
+            log.warning("token list %s: %s", path, bad)
+        lists.append(parsed.tokens)
+    return TokenList.merged(*lists)
