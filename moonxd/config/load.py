@@ -204,7 +204,7 @@ def read_own(draft: Draft, environ: Mapping[str, str]) -> None:
 def _near_variable(name: str, known: list[str]) -> str:
     from difflib import get_close_matches
 
-    near = get_close_matches(name, known, n=1, cutoff=0.6)
+    near = get_close_matches(name, known, n=1, cutoff=0.8)
     return f" (did you mean {near[0]}?)" if near else ""
 
 

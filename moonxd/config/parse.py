@@ -79,7 +79,7 @@ def _int(spec: Spec, raw: Any, text: bool) -> int:
             raw = None
     if isinstance(raw, int) and not isinstance(raw, bool):
         return raw
-    raise Bad("must be an octal file mode like 0o660" if is_mode else f"must be a whole number{_range(spec)}")
+    raise Bad("must be an octal file mode like 0o660" if is_mode else _number(spec))
 
 
 def _float(spec: Spec, raw: Any, text: bool) -> float:
@@ -90,7 +90,7 @@ def _float(spec: Spec, raw: Any, text: bool) -> float:
             raw = None
     if isinstance(raw, (int, float)) and not isinstance(raw, bool) and math.isfinite(raw):
         return float(raw)
-    raise Bad(f"must be a number{_range(spec)}")
+    raise Bad(_number(spec))
 
 
 def _str(spec: Spec, raw: Any, _text: bool) -> str:
@@ -128,17 +128,18 @@ _KINDS: dict[type, Callable[[Spec, Any, bool], Any]] = {
 }
 
 
-def _range(spec: Spec) -> str:
-    low, high, unit = spec.key.low, spec.key.high, " seconds" if spec.name.endswith("_s") else ""
+def _number(spec: Spec) -> str:
+    low, high = spec.key.low, spec.key.high
+    text = ("whole number" if spec.kind is int else "number") + (" of seconds" if spec.name.endswith("_s") else "")
     if low is not None and high is not None:
-        return f" from {low:g} to {high:g}{unit}"
-    return f" from {low:g}{unit}" if low is not None else unit and " of seconds"
+        return f"must be a {text} from {low:g} to {high:g}"
+    return f"must be a {text}" + ("" if low is None else f", at least {low:g}")
 
 
 def _check_range(spec: Spec, value: float) -> None:
     low, high = spec.key.low, spec.key.high
     if (low is not None and value < low) or (high is not None and value > high):
-        raise Bad(f"must be a {'whole ' if spec.kind is int else ''}number{_range(spec)}")
+        raise Bad(_number(spec))
 
 
 def _choice(choices: Sequence[str], value: str) -> str:
@@ -152,7 +153,7 @@ def did_you_mean(given: str, known: Sequence[str]) -> str:
     """' (did you mean X?)' when something known is near, else nothing."""
     from difflib import get_close_matches
 
-    near = get_close_matches(given.lower(), known, n=1, cutoff=0.6)
+    near = get_close_matches(given.lower(), known, n=1, cutoff=0.7)
     return f" (did you mean {near[0]}?)" if near else ""
 
 
