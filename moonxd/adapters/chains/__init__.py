@@ -6,12 +6,13 @@ from collections.abc import Sequence
 
 from ...domain.chain import Chain
 from ...domain.errors import ConfigError
+from ...domain.tokenlist import ListedToken, ParsedList, dump_token_list, parse_token_list
 from ...ports import Cache, ChainReader
 from ..rpc import Endpoint, Observer, RpcClient, Transport
 from .alchemy import AlchemyReader
 from .multicall import MulticallReader
 from .reading import Endpoints
-from .tokens import ListedToken, ParsedList, TokenList, builtin_tokens, dump_token_list, parse_token_list
+from .tokens import TokenList, builtin_tokens
 
 __all__ = [
     "PUBLIC_ENDPOINTS",

@@ -5,7 +5,6 @@ Everything decoded here came from contracts that anybody can write: every offset
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -19,8 +18,6 @@ SYMBOL = bytes.fromhex("95d89b41")
 NAME = bytes.fromhex("06fdde03")
 DECIMALS = bytes.fromhex("313ce567")
 
-SYMBOL_MAX = 32
-NAME_MAX = 128
 #: More of a text than this is not looked at: four bytes a character, and marks that are stripped.
 _TEXT_BYTES_MAX = 2048
 
@@ -122,17 +119,3 @@ def decode_text(data: bytes) -> str | None:
     except AbiError:
         return None
     return raw[:_TEXT_BYTES_MAX].decode("utf-8", "replace") or None
-
-
-def clean_text(text: str | None, limit: int) -> str | None:
-    """`text` fit for a screen, a log and a column: no control, format (bidi, zero-width) or unassigned characters,
-    white space folded, cut to `limit` characters. None when nothing is left."""
-    if text is None:
-        return None
-    visible = "".join(c for c in text if c.isspace() or unicodedata.category(c)[0] != "C")
-    return " ".join(visible.split())[:limit].rstrip() or None
-
-
-def is_disguised(text: str | None) -> bool:
-    """Whether `text` holds invisible or direction-changing characters, which no honest symbol or name needs."""
-    return text is not None and any(unicodedata.category(c) in ("Cf", "Cc", "Co") for c in text.rstrip("\0"))

@@ -12,15 +12,16 @@ import trio
 from ...domain.address import NATIVE, parse_address
 from ...domain.chain import Chain
 from ...domain.errors import Permanent
+from ...domain.text import NAME_MAX, SYMBOL_MAX, clean_text, is_disguised
 from ...domain.token import ChainSnapshot, TokenBalance, TokenMeta, TokenRef
+from ...domain.tokenlist import safe_logo
 from ...ports import Cache
 from ..rpc import RpcClient
 from ..rpc.errors import Garbage, RpcError
-from .abi import NAME_MAX, SYMBOL_MAX, clean_text, is_disguised
 from .metadata import UNKNOWN, MetadataBook
 from .multicall import native_balance
 from .reading import Endpoints, parse_quantity, together
-from .tokens import TokenList, safe_logo
+from .tokens import TokenList
 
 #: At 100 tokens a page this is more than any wallet that is not an attack.
 _PAGES_MAX = 200

@@ -10,6 +10,7 @@ import trio
 
 from ...domain.address import NATIVE
 from ...domain.chain import Chain
+from ...domain.text import NAME_MAX, SYMBOL_MAX, clean_text, is_disguised
 from ...domain.token import ChainSnapshot, TokenBalance, TokenMeta, TokenRef
 from ...ports import Cache
 from ..rpc import RpcClient
@@ -20,18 +21,14 @@ from .abi import (
     GET_ETH_BALANCE,
     MULTICALL3,
     NAME,
-    NAME_MAX,
     SYMBOL,
-    SYMBOL_MAX,
     Call,
     Result,
     address_bytes,
     address_call,
-    clean_text,
     decode_decimals,
     decode_text,
     decode_uint,
-    is_disguised,
 )
 from .aggregate import aggregate, is_lagging
 from .metadata import MetadataBook
