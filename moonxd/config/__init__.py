@@ -8,8 +8,8 @@ from .load import InvalidConfig, Loaded, find_file, load_config
 from .rules import diff_reloadable
 from .secret import Secret, SecretUrl, redact_url
 from .sources import Alchemy, ChainEndpoints, Chains, Prices, Tokens
-from .tree import Config
-from .write import effective, example, import_env, secrets_in
+from .tree import Config, secrets_in
+from .write import effective, example, import_env
 
 __all__ = [
     "Alchemy",

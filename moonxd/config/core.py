@@ -142,7 +142,7 @@ class Redis(Section, frozen=True, kw_only=True):
         str,
         Key(
             "Embedded only. everysec may lose the last second on power loss, always loses nothing and is slower",
-            choices=("everysec", "always", "no"),
+            choices=("everysec", "always"),
             embedded=True,
         ),
     ] = "everysec"
@@ -181,10 +181,10 @@ class Queue(Section, frozen=True, kw_only=True):
         float, Key("Factor of exponential backoff", ("WORKER_BACKOFF_MULTIPLIER",), low=1, high=100, live=True)
     ] = 2.0
     backoff_jitter: Annotated[float, Key("Share of the pause that is random", low=0, high=1, live=True)] = 0.0
-    remove_on_complete: Annotated[int, Key("Completed jobs kept; 0 none, -1 all", low=-1, live=True)] = 100
-    remove_on_complete_age_s: Annotated[int, Key("Completed jobs kept this long; 0 no bound", low=0, live=True)] = 0
-    remove_on_fail: Annotated[int, Key("Failed jobs kept; 0 none, -1 all", low=-1, live=True)] = 50
-    remove_on_fail_age_s: Annotated[int, Key("Failed jobs kept this long; 0 no bound", low=0, live=True)] = 0
+    remove_on_complete: Annotated[int, Key("Completed jobs kept; 0 none, -1 all", low=-1)] = 100
+    remove_on_complete_age_s: Annotated[int, Key("Completed jobs kept this long; 0 no bound", low=0)] = 0
+    remove_on_fail: Annotated[int, Key("Failed jobs kept; 0 none, -1 all", low=-1)] = 50
+    remove_on_fail_age_s: Annotated[int, Key("Failed jobs kept this long; 0 no bound", low=0)] = 0
 
     @property
     def backoff(self) -> Backoff:

@@ -18,7 +18,7 @@ from .keys import Section, Spec, specs_of, tables_of
 from .legacy import EFFECTLESS, from_old, is_link, old_variables
 from .parse import Bad, did_you_mean, parse, shown
 from .rules import Draft, resolve, without_effect
-from .tree import Config
+from .tree import Config, secrets_in
 
 SYSTEM_FILE = Path("/etc/moonxd/config.toml")
 SHORT_FORMS = {"MOONXD_STATE_DIR": "daemon.state_dir", "MOONXD_SOCKET": "daemon.socket"}
@@ -45,6 +45,11 @@ class Loaded(msgspec.Struct, frozen=True, kw_only=True):
     notes: list[str]
     #: The configuration file that was read, if any.
     path: Path | None
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Every string that must not appear in a log."""
+        return secrets_in(self.config)
 
 
 def load_config(path: Path | None, environ: Mapping[str, str], overrides: Mapping[str, Any] | None = None) -> Loaded:
@@ -218,4 +223,9 @@ def suggest(key: str) -> str:
     elsewhere = [path for path, spec in specs.items() if spec.name == name]
     if len(elsewhere) == 1:
         return f" (did you mean {elsewhere[0]}?)"
-    return did_you_mean(key, [*specs, *tables_of(Config)])
+    known = [*specs, *tables_of(Config)]
+    parent = key.rpartition(".")[0]
+    if parent in tables_of(Config):
+        siblings = [path.rpartition(".")[2] for path in known if path.rpartition(".")[0] == parent]
+        return did_you_mean(name, siblings)
+    return did_you_mean(key, known)

@@ -12,20 +12,16 @@ from .secret import Secret, SecretUrl
 class Breaker(Section, frozen=True, kw_only=True):
     """A user whose syncs keep failing is left alone for a while."""
 
-    enabled: Annotated[bool, Key("Whether there is one", ("ENABLE_CIRCUIT_BREAKER",), live=True)] = True
-    threshold: Annotated[
-        int, Key("Failures in a row that open it", ("WORKER_CIRCUIT_BREAKER_THRESHOLD",), low=1, live=True)
-    ] = 5
-    open_s: Annotated[
-        float, Key("How long it stays open", ("WORKER_CIRCUIT_BREAKER_TIMEOUT",), low=0.001, live=True)
-    ] = 60.0
+    enabled: Annotated[bool, Key("Whether there is one", ("ENABLE_CIRCUIT_BREAKER",))] = True
+    threshold: Annotated[int, Key("Failures in a row that open it", ("WORKER_CIRCUIT_BREAKER_THRESHOLD",), low=1)] = 5
+    open_s: Annotated[float, Key("How long it stays open", ("WORKER_CIRCUIT_BREAKER_TIMEOUT",), low=0.001)] = 60.0
 
 
 class RateLimit(Section, frozen=True, kw_only=True):
     """How many syncs one user gets."""
 
-    window_s: Annotated[float, Key("Length of the window", ("WORKER_RATE_LIMIT_WINDOW",), low=0.001, live=True)] = 900.0
-    max: Annotated[int, Key("Syncs per user and window", ("WORKER_RATE_LIMIT_MAX",), low=1, live=True)] = 5
+    window_s: Annotated[float, Key("Length of the window", ("WORKER_RATE_LIMIT_WINDOW",), low=0.001)] = 900.0
+    max: Annotated[int, Key("Syncs per user and window", ("WORKER_RATE_LIMIT_MAX",), low=1)] = 5
 
 
 class Topics(Section, frozen=True, kw_only=True):
@@ -97,33 +93,30 @@ class Kafka(Section, frozen=True, kw_only=True):
 class Scheduler(Section, frozen=True, kw_only=True):
     """Periodic syncs of active users."""
 
-    enabled: Annotated[bool, Key("Whether there are any", ("PERIODIC_SYNC_ENABLED",), live=True)] = True
+    enabled: Annotated[bool, Key("Whether there are any", ("PERIODIC_SYNC_ENABLED",))] = True
     market_hours_interval_s: Annotated[
-        float, Key("Interval from 9 to 17 UTC", ("PERIODIC_SYNC_MARKET_HOURS_INTERVAL",), low=1, live=True)
+        float, Key("Interval from 9 to 17 UTC", ("PERIODIC_SYNC_MARKET_HOURS_INTERVAL",), low=1)
     ] = 300.0
     off_hours_interval_s: Annotated[
-        float, Key("Interval at other times", ("PERIODIC_SYNC_OFF_HOURS_INTERVAL",), low=1, live=True)
+        float, Key("Interval at other times", ("PERIODIC_SYNC_OFF_HOURS_INTERVAL",), low=1)
     ] = 900.0
-    stale_after_s: Annotated[
-        float, Key("Older portfolios are synced", ("PERIODIC_SYNC_STALE_THRESHOLD",), low=1, live=True)
-    ] = 3600.0
-    batch_size: Annotated[int, Key("Users enqueued at a time", ("PERIODIC_SYNC_BATCH_SIZE",), low=1, live=True)] = 10
-    high_value_usd: Annotated[
-        float, Key("Richer users come first", ("PERIODIC_SYNC_HIGH_VALUE_THRESHOLD",), low=0, live=True)
-    ] = 10000.0
+    stale_after_s: Annotated[float, Key("Older portfolios are synced", ("PERIODIC_SYNC_STALE_THRESHOLD",), low=1)] = (
+        3600.0
+    )
+    batch_size: Annotated[int, Key("Users enqueued at a time", ("PERIODIC_SYNC_BATCH_SIZE",), low=1)] = 10
+    high_value_usd: Annotated[float, Key("Richer users come first", ("PERIODIC_SYNC_HIGH_VALUE_THRESHOLD",), low=0)] = (
+        10000.0
+    )
     cron: Annotated[
         str | None,
         Key(
             "5 or 6 fields, UTC; when set it replaces the intervals",
             ("PERIODIC_SYNC_CRON_PATTERN",),
             check="cron",
-            live=True,
             example="*/5 * * * *",
         ),
     ] = None
-    max_users: Annotated[
-        int | None, Key("Users per round", ("PERIODIC_SYNC_MAX_USERS",), low=1, live=True, example="1000")
-    ] = None
+    max_users: Annotated[int | None, Key("Users per round", ("PERIODIC_SYNC_MAX_USERS",), low=1, example="1000")] = None
 
 
 class LiFi(Section, frozen=True, kw_only=True):

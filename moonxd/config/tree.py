@@ -6,7 +6,7 @@ from pathlib import Path
 
 from ..domain.chain import CHAINS, Chain
 from .core import Daemon, Database, Http, Log, Queue, Redis, Worker
-from .keys import Section
+from .keys import Section, specs_of, value_at
 from .outlets import Breaker, Cluster, CoreService, Kafka, MongoDb, RateLimit, Scheduler, Stats
 from .secret import Secret
 from .sources import Alchemy, Chains, Prices, Tokens
@@ -59,3 +59,14 @@ class Config(Section, frozen=True, kw_only=True):
         """The key by which this chain is read from Alchemy; None when it is read by plain JSON-RPC."""
         endpoints = self.chains.endpoints(slug)
         return None if endpoints.source == "rpc" else endpoints.alchemy_key or self.alchemy.api_key
+
+
+def secrets_in(config: Config) -> tuple[str, ...]:
+    """Every string of this configuration that must not appear in a log."""
+    found: dict[str, None] = {}
+    for key in specs_of(Config):
+        value = value_at(config, key)
+        for item in value if isinstance(value, tuple) else (value,):
+            if isinstance(item, Secret):
+                found.update(dict.fromkeys(item.parts()))
+    return tuple(found)

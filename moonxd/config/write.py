@@ -111,17 +111,6 @@ def effective(loaded: Loaded) -> dict[str, dict[str, Any]]:
     }
 
 
-def secrets_in(config: Config) -> tuple[str, ...]:
-    """Every string of this configuration that must not appear in a log."""
-    found: dict[str, None] = {}
-    for key in specs_of(Config):
-        value = value_at(config, key)
-        for item in value if isinstance(value, tuple) else (value,):
-            if isinstance(item, Secret):
-                found.update(dict.fromkeys(item.parts()))
-    return tuple(found)
-
-
 # ---- an old .env ---------------------------------------------------------------------------------------------------
 
 

@@ -121,7 +121,7 @@ def test_every_problem_is_reported_at_once(tmp_path: Path) -> None:
         "redis is a table: write [redis] and its keys below",
         "worker.concurrency = 0: must be a whole number from 1 to 10000",
         "worker.timeout_s = 'fast': must be a number of seconds, at least 0.001",
-        "there is no key worker.concurency (did you mean worker.concurrency?)",
+        "there is no key worker.concurency (did you mean concurrency?)",
         "worker.lock_s = nan: must be a number of seconds, at least 1",
         "log.level = 'inof': must be one of debug, info, warning, error, critical (did you mean info?)",
         "log.format = true: must be text: put it in quotes",
