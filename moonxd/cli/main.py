@@ -34,7 +34,9 @@ COMMANDS = {
     "simulate": "simulate",
     "version": "version",
 }
-#: Options that mean the same everywhere, and so may stand anywhere: before the command or after it.
+#: Commands with a --state-dir of their own (the demo must not touch the state of a real daemon by mistake).
+_WITH_OWN_OPTIONS = frozenset({"serve", "demo", "config", "simulate"})
+#: Options that mean the same for every other command, and so may stand anywhere: before the command or after it.
 _GLOBAL = {"--socket": "MOONXD_SOCKET", "--state-dir": "MOONXD_STATE_DIR"}
 
 
@@ -98,13 +100,13 @@ app = typer.Typer(
 def root(
     socket: Annotated[
         str | None,
-        typer.Option(metavar="PATH", help="The daemon's control socket. [env: MOONXD_SOCKET; may stand anywhere]"),
+        typer.Option(metavar="PATH", help="The daemon's control socket. (MOONXD_SOCKET; may stand anywhere.)"),
     ] = None,
     state_dir: Annotated[
         str | None,
         typer.Option(
             metavar="DIR",
-            help="Where the daemon keeps its state, the socket included. [env: MOONXD_STATE_DIR; may stand anywhere]",
+            help="Where the daemon keeps its state, the socket included. (MOONXD_STATE_DIR; may stand anywhere.)",
         ),
     ] = None,
     version: Annotated[bool, typer.Option("--version", "-V", help="Show the version and exit.")] = False,
@@ -118,13 +120,14 @@ def root(
 def take_globals(arguments: Sequence[str], environ: MutableMapping[str, str]) -> list[str]:
     """`arguments` without the global options, which go to `environ`: child processes then see them too.
 
-    Raises ValueError when one has no value. Everything after "--" is left alone.
+    Raises ValueError when one has no value. Everything after "--", and after a command that has such options of its
+    own, is left alone.
     """
     rest: list[str] = []
     given = iter(arguments)
     for argument in given:
         name, equals, value = argument.partition("=")
-        if argument == "--":
+        if argument == "--" or (not rest and argument in _WITH_OWN_OPTIONS):
             return [*rest, argument, *given]
         if name not in _GLOBAL:
             rest.append(argument)

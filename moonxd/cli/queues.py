@@ -22,8 +22,8 @@ def _show(stats: QueueStats) -> None:
         note("Redis does not answer: these are the last numbers known")
     states = list(stats.counts)
     table(
-        ("QUEUE", "PAUSED", *(state.upper() for state in states)),
-        [(stats.queue, "yes" if stats.is_paused else "no", *(stats.counts[state] for state in states))],
+        ("QUEUE", "STATE", *(state.upper() for state in states)),
+        [(stats.queue, "paused" if stats.is_paused else "running", *(stats.counts[state] for state in states))],
         right=[state.upper() for state in states],
     )
     if stats.by_priority:

@@ -102,9 +102,10 @@ class Jobs:
 
     async def promote(self, request: Request) -> Response:
         job_id = request.path_params["job_id"]
-        if await self._deps.queue_admin.promote(job_id):
-            return answer(Promoted(job_id=job_id, state=JobState.WAITING.value))
+        promoted = await self._deps.queue_admin.promote(job_id)
         state = (await self._find(job_id)).state
+        if promoted:
+            return answer(Promoted(job_id=job_id, state=state))
         raise conflict(f"job {job_id} is {state}, not delayed", "only a delayed job can be promoted")
 
     async def _cancelled(self, view: JobView) -> bool:
