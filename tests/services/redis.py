@@ -139,6 +139,7 @@ class RedisServer:
             line += ["--user", self.acl_user[0], "on", f">{self.acl_user[1]}", "~*", "&*", "+@all"]
         if replica_of is not None:
             line += ["--replicaof", "127.0.0.1", str(replica_of.port)]
+        line += ["--repl-diskless-sync-delay", "0"]  # a new replica would wait five seconds for others to join it
         return [*line, *arguments]
 
     # ---- where it is

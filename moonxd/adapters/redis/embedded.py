@@ -183,8 +183,9 @@ async def _server_lock(home: Path, socket_path: Path) -> AsyncIterator[int]:
             _log.warning(
                 "An embedded Redis of an earlier run is still there; ending it", extra={"state_dir": str(home)}
             )
-            await retire(home, socket_path)
-            await _await_unlocked(home / "redis.lock")
+            with trio.move_on_after(_ORPHAN_WITHIN_S):
+                await retire(home, socket_path)
+                await _await_unlocked(home / "redis.lock")
     raise ConfigError(
         f"embedded Redis: a redis-server of an earlier run still uses {home} and does not end; "
         f"see {home / 'redis.pid'} for its process id and kill it"
@@ -192,26 +193,24 @@ async def _server_lock(home: Path, socket_path: Path) -> AsyncIterator[int]:
 
 
 async def _await_unlocked(path: Path) -> None:
-    with trio.move_on_after(_ORPHAN_WITHIN_S):
-        while True:
-            with _locked(path) as lock:
-                if lock is not None:
-                    return
-            await trio.sleep(_POLL_S)
+    while True:
+        with _locked(path) as lock:
+            if lock is not None:
+                return
+        await trio.sleep(_POLL_S)
 
 
 async def _ask_to_shut_down(_home: Path, socket_path: Path) -> None:
-    with trio.move_on_after(_ORPHAN_WITHIN_S):
-        try:
-            wire = Wire(await dial(str(socket_path), None))
-        except OSError:
-            return  # it is on its way out already, or has lost its socket
-        try:
-            await wire.ask(("SHUTDOWN", "NOSAVE"))  # about RDB files; the append-only file is flushed all the same
-        except (OSError, trio.BrokenResourceError):
-            pass  # the answer to SHUTDOWN is a closed connection
-        finally:
-            await wire.close()
+    try:
+        wire = Wire(await dial(str(socket_path), None))
+    except OSError:
+        return  # it is on its way out already, or has lost its socket
+    try:
+        await wire.ask(("SHUTDOWN", "NOSAVE"))  # about RDB files; the append-only file is flushed all the same
+    except (OSError, trio.BrokenResourceError):
+        pass  # the answer to SHUTDOWN is a closed connection
+    finally:
+        await wire.close()
 
 
 async def _kill_by_pidfile(home: Path, _socket_path: Path) -> None:
