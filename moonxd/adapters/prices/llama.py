@@ -52,7 +52,7 @@ class LlamaPrices:
         """See ports.PriceSource. All or nothing: an answer that came half would make the other half look unknown."""
         wanted = {_coin(token): token for token in tokens if token.chain_id in CHAINS}
         found: dict[TokenRef, Price] = {}
-        pending = [batch for batch in _batches(sorted(wanted), _BATCH)]
+        pending = list(_batches(sorted(wanted), _BATCH))
         while pending:
             batch = pending.pop()
             try:
@@ -111,7 +111,7 @@ def _batches(coins: Sequence[str], size: int) -> Iterator[Sequence[str]]:
 
 
 def _usd(given: Any) -> Decimal | None:
-    """A positive finite price of sane size, or None. Booleans, NaN and infinities (Python's JSON reads them) are none."""
+    """A positive finite price of sane size, or None. Python's JSON reads booleans, NaN and infinities: none of them."""
     if isinstance(given, bool) or not isinstance(given, (int, str, Decimal)):
         return None
     price = money.parse_price(given)
@@ -121,5 +121,9 @@ def _usd(given: Any) -> Decimal | None:
 
 
 def _number(given: Any, default: float) -> float:
-    usable = isinstance(given, (int, Decimal)) and not isinstance(given, bool)
-    return float(given) if usable else default
+    if isinstance(given, bool) or not isinstance(given, (int, Decimal)):
+        return default
+    try:
+        return float(given)
+    except (OverflowError, ValueError):
+        return default
