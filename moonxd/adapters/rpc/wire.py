@@ -15,6 +15,8 @@ from .errors import EndpointError, Garbage, TooLarge, Unreachable
 _READ = 65536
 #: Status line and headers together; also the parser's own buffer, which has no bound of its own.
 _HEADERS_MAX = 65536
+#: Interim answers (1xx) before the real one.
+_INTERIM_MAX = 20
 #: Nobody asks us to wait longer than this and is believed.
 _RETRY_AFTER_MAX_S = 24 * 3600.0
 
@@ -70,6 +72,7 @@ class Connection:
         "_encoding",
         "_framed",
         "_headers_done",
+        "_interim",
         "_limit",
         "_parser",
         "_retry_after",
@@ -134,6 +137,10 @@ class Connection:
             # The parser answers this truthfully only in here.
             self.reusable = self._parser.should_keep_alive()
             self._done = True
+            return
+        self._interim += 1
+        if self._interim > _INTERIM_MAX:
+            raise Garbage("answered garbage: nothing but interim answers")
 
     # ---- the exchange ----
 
@@ -145,6 +152,7 @@ class Connection:
         """
         self._limit = limit
         self.reusable = self._done = False
+        self._interim = 0
         try:
             await self._send(request)
             await self._receive()
@@ -152,7 +160,7 @@ class Connection:
             self.reusable = False
             cause = error.__context__
             raise cause if isinstance(cause, EndpointError) else Garbage("answered garbage: bad headers") from None
-        except httptools.HttpParserError as error:
+        except (httptools.HttpParserError, httptools.HttpParserUpgrade) as error:
             self.reusable = False
             raise Garbage(f"answered garbage, not HTTP: {error}") from error
         self._used = True
