@@ -77,7 +77,7 @@ def _resume_worker(feed: Feed, worker: str) -> Plan:
 
 async def requeue(state: State, feed: Feed) -> Plan:
     snapshot = _snapshot(state)
-    number = await feed.requeueable()
+    number, more = await feed.requeueable()
     if number == 0:
         raise NothingToDo("No failed job to requeue.")
     body = "They go back to waiting with their attempts reset. Whatever failed them may fail them again."
@@ -89,7 +89,8 @@ async def requeue(state: State, feed: Feed) -> Plan:
         rest = f" {skipped:,} were gone or taken meanwhile." if skipped else ""
         return f"Requeued {jobs(moved)}.{rest}"
 
-    return Plan(f"Requeue {number:,} failed {'job' if number == 1 else 'jobs'}?", body, "requeue them", run)
+    which = f"all failed jobs ({number:,} or more)" if more else f"{number:,} failed job{'' if number == 1 else 's'}"
+    return Plan(f"Requeue {which}?", body, "requeue", run)
 
 
 def _snapshot(state: State) -> Snapshot:

@@ -13,6 +13,7 @@ from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.events import Resize
+from textual.screen import Screen
 from textual.widgets import Input, Static
 
 from . import actions
@@ -138,8 +139,8 @@ class TopApp(App[int]):
             self.call_after_refresh(self._paint)
             return
         room = self.size.width
-        self.query_one("#header", Lines).show(*header(state, room, self._glyphs))
-        self.query_one("#footer", Lines).show(footer(room))
+        self._base.query_one("#header", Lines).show(*header(state, room, self._glyphs), stale=not state.is_live)
+        self._base.query_one("#footer", Lines).show(footer(room))
         for section in SECTIONS:
             table = self._table(section.name)
             if table.size.width and table.size.height:
@@ -151,7 +152,7 @@ class TopApp(App[int]):
         if said == self._notice:
             return
         self._notice = said
-        widget = self.query_one("#notice", Static)
+        widget = self._base.query_one("#notice", Static)
         widget.display = said is not None
         if said is not None:
             widget.set_class(said.tone == "bad", "bad")
@@ -164,7 +165,7 @@ class TopApp(App[int]):
             return False
         self._heights = heights
         for block, names in BLOCKS.items():
-            widget = self.query_one(f"#{block}")
+            widget = self._base.query_one(f"#{block}")
             widget.styles.height = heights[block]
             widget.display = heights[block] > 0
             for name in names:
@@ -183,8 +184,13 @@ class TopApp(App[int]):
         )
         return share(rows, demand)
 
+    @property
+    def _base(self) -> Screen[object]:
+        """The screen of the panels, also while a dialog is open over it."""
+        return self.screen_stack[0]
+
     def _table(self, name: str) -> Table:
-        return self.query_one(f"#{name}", Table)
+        return self._base.query_one(f"#{name}", Table)
 
     @property
     def _focused_table(self) -> Table | None:
@@ -234,7 +240,7 @@ class TopApp(App[int]):
         self.action_open()
 
     def action_unwind(self) -> None:
-        if self.query_one("#filter").display or self.state.filter:
+        if self._base.query_one("#filter").display or self.state.filter:
             self._close_filter("")
         elif self.zoomed is not None:
             self._zoom(None)
@@ -242,7 +248,7 @@ class TopApp(App[int]):
     # ---- the filter ----
 
     def action_filter(self) -> None:
-        field = self.query_one("#filter", Input)
+        field = self._base.query_one("#filter", Input)
         table = self._focused_table
         self._filtered = table.id if table and table.id in ("running", "failures") else "failures"
         field.value = self.state.filter
@@ -258,7 +264,7 @@ class TopApp(App[int]):
         self._close_filter(event.value)
 
     def _close_filter(self, text: str) -> None:
-        field = self.query_one("#filter", Input)
+        field = self._base.query_one("#filter", Input)
         was_open, field.display = field.display, False
         self.dispatch(Filtered(text))
         if was_open:

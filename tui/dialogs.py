@@ -7,7 +7,7 @@ from typing import ClassVar
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Vertical, VerticalScroll
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen
 from textual.widgets import Static
 
@@ -92,15 +92,17 @@ class DetailsScreen(ModalScreen[None]):
         self.dismiss(None)
 
 
-class Field(Static):
-    """A label and its text, which wraps under itself."""
+class Field(Horizontal):
+    """A label, and its text wrapped beside it."""
 
     def __init__(self, label: str, value: str) -> None:
-        super().__init__(_hanging(label, value))
+        super().__init__()
+        self._label = label
+        self._value = value
 
-
-def _hanging(label: str, value: str) -> Text:
-    return Text.assemble((label, "dim"), value)
+    def compose(self) -> ComposeResult:
+        yield Static(self._label, classes="label", markup=False)
+        yield Static(self._value, classes="value", markup=False)
 
 
 def help_text(glyphs: Glyphs = UNICODE) -> Text:
@@ -160,7 +162,7 @@ class HelpScreen(ModalScreen[None]):
         self._glyphs = glyphs
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog wide"), VerticalScroll(classes="fields"):
+        with Vertical(classes="dialog wide"), VerticalScroll(classes="help"):
             yield Static(help_text(self._glyphs))
 
     def action_close(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
@@ -17,6 +17,13 @@ class FeedError(Exception):
         self.hint = hint
 
 
+class Failed(NamedTuple):
+    """Failed jobs that can be put back; `more` when there are more than were counted."""
+
+    number: int
+    more: bool = False
+
+
 class Requeued(NamedTuple):
     """`skipped` jobs were gone, or taken by somebody, before we got to them."""
 
@@ -27,8 +34,8 @@ class Requeued(NamedTuple):
 class Feed(Protocol):
     """One connection. Every method raises FeedError, and only that."""
 
-    def stream(self) -> AsyncIterator[Snapshot | Delta]:
-        """One snapshot, then its deltas, until the daemon goes away."""
+    def stream(self) -> AsyncGenerator[Snapshot | Delta]:
+        """One snapshot, then its deltas, until the daemon goes away. To be closed by who leaves it early."""
         ...
 
     async def pause(self) -> None:
@@ -39,7 +46,7 @@ class Feed(Protocol):
         """Resume the queue, or only this `worker`'s claiming."""
         ...
 
-    async def requeueable(self) -> int:
+    async def requeueable(self) -> Failed:
         """How many failed jobs `requeue_failed` would put back."""
         ...
 

@@ -71,15 +71,16 @@ def _resources(daemon: Daemon, glyphs: Glyphs) -> list[tuple[int, Line]]:
 def badge(state: State, glyphs: Glyphs = UNICODE) -> Cell:
     """The state of the connection, in words and with how long it has lasted."""
     connection = state.connection
-    lasted = age(float(int(state.now - connection.since)) or 0.0).replace(".0", "")
+    lasted = int(state.now - connection.since)
     if connection.phase == "connecting":
         return Cell(f" {glyphs.waiting} CONNECTING ", "busy")
     if connection.phase == "lost":
-        return Cell(f" {glyphs.lost} NO CONNECTION {lasted} ", "alarm")
+        how_long = f"for {age(lasted) if lasted >= 60 else f'{lasted} s'} " if lasted > 0 else ""
+        return Cell(f" {glyphs.lost} NO CONNECTION {how_long}", "alarm")
     if connection.gap:
         return Cell(f" {glyphs.retry} RESYNCING ", "busy")
     if state.is_stale:
-        return Cell(f" {glyphs.warn} NO NEWS {age(state.quiet_for)} ", "alarm")
+        return Cell(f" {glyphs.warn} NO NEWS for {age(state.quiet_for)} ", "alarm")
     return Cell(f" {glyphs.live} LIVE ", "live")
 
 

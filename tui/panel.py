@@ -12,7 +12,7 @@ from .text import UNICODE, Glyphs, fit, width_of
 #: What a piece of text means; the screen gives each a colour, and none means anything by colour alone.
 Tone = Literal["", "dim", "strong", "accent", "graph", "good", "warn", "bad", "live", "busy", "paused", "alarm"]
 
-NO_DATA = "no data yet: waiting for the daemon"
+NO_DATA = "no data yet"
 
 
 class Cell(NamedTuple):
@@ -46,6 +46,8 @@ class Column(msgspec.Struct, frozen=True):
     drop: int = 0
     #: Cut in the middle, keeping the end (addresses).
     middle: bool = False
+    #: Says nothing without a history.
+    past: bool = False
 
 
 class Panel(msgspec.Struct, frozen=True):
@@ -126,6 +128,8 @@ def heading(panel: Panel, room: int, taken: Grid, hidden: str = "", glyphs: Glyp
     left = [Cell(f"{panel.number} ", "accent"), Cell(panel.title, "strong")]
     left += [Cell("  "), panel.note] if panel.note.text else []
     left += [Cell(f"  {hidden}", "dim")] if hidden else []
+    if not panel.rows:
+        return clip(left, room, glyphs)
     used = sum(width_of(cell.text) for cell in left)
     titles = _titles(panel, used, taken, glyphs)
     return clip([*left, Cell(titles[used:], "dim")], room, glyphs)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import aclosing
 
 from moonxd.api.schema import Delta, Snapshot
 
@@ -58,12 +59,13 @@ class Reader:
         """One stream; True when it was left because a delta is missing, so that the next one is a resync."""
         async with self._connect() as feed:
             try:
-                async for message in feed.stream():
-                    self.feed = feed
-                    state = self._take(message)
-                    self._attempt = 0
-                    if state.connection.gap:
-                        return True
+                async with aclosing(feed.stream()) as messages:
+                    async for message in messages:
+                        self.feed = feed
+                        state = self._take(message)
+                        self._attempt = 0
+                        if state.connection.gap:
+                            return True
             finally:
                 self.feed = None
         return False

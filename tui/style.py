@@ -55,5 +55,8 @@ ModalScreen { align: center middle; background: #10151c 60%; }
 .dialog.wide { width: 92; }
 .dialog .keys { margin-top: 1; color: $text; }
 .fields { height: auto; max-height: 100%; margin-top: 1; }
-.fields > Field { height: auto; }
+.help { height: auto; max-height: 100%; }
+Field { height: auto; }
+Field > .label { width: auto; color: $faint; }
+Field > .value { width: 1fr; }
 """

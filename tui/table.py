@@ -23,11 +23,15 @@ from .text import UNICODE, Glyphs
 #: Finished strips kept per table.
 CACHE = 512
 
-Drawn = tuple[Literal["row", "cursor", "title", "focus"], tuple[Cell, ...]]
+Drawn = tuple[Literal["row", "stale", "cursor", "title", "focus"], tuple[Cell, ...]]
 
 
 class Painted(Widget):
-    """A widget made of lines of toned cells; the tones' colours come from the style sheet."""
+    """A widget made of lines of toned cells; the tones' colours come from the style sheet.
+
+    A line's ground is what it stands for: a title (focused or not), a row, the cursor, or a row whose numbers nobody
+    confirms at the moment (stale: drawn faint).
+    """
 
     COMPONENT_CLASSES: ClassVar[set[str]] = {
         f"painted--{name}"
@@ -41,15 +45,11 @@ class Painted(Widget):
         super().__init__(id=id)
         self._drawn: tuple[Drawn, ...] = ()
         self._strips: dict[Drawn, Strip] = {}
-        #: Numbers that nobody confirms at the moment: everything but the titles is drawn faint.
-        self.faint = False
 
-    def draw(self, drawn: tuple[Drawn, ...], faint: bool = False) -> None:
+    def draw(self, drawn: tuple[Drawn, ...]) -> None:
         """Show these lines, repainting those that differ from what is on screen."""
         old, self._drawn = self._drawn, drawn
-        if len(old) != len(drawn) or faint != self.faint:
-            self.faint = faint
-            self._strips.clear()
+        if len(old) != len(drawn):
             self.refresh()
             return
         width = self.size.width
@@ -75,8 +75,8 @@ class Painted(Widget):
 
     def _paint(self, drawn: Drawn) -> Strip:
         ground, cells = drawn
-        base = self._style(ground)
-        faint = Style(dim=True) if self.faint and ground == "row" else Style.null()
+        base = self._style("row" if ground == "stale" else ground)
+        faint = Style(dim=True) if ground == "stale" else Style.null()
         return Strip([Segment(cell.text, self._toned(base, cell, ground) + faint) for cell in cells])
 
     def _toned(self, base: Style, cell: Cell, ground: str) -> Style:
@@ -95,8 +95,9 @@ class Painted(Widget):
 class Lines(Painted):
     """Fixed lines, as the header and the footer have them."""
 
-    def show(self, *lines: tuple[Cell, ...]) -> None:
-        self.draw(tuple(("row", cells) for cells in lines))
+    def show(self, *lines: tuple[Cell, ...], stale: bool = False) -> None:
+        """With `stale` all but the first line hold numbers that nobody confirms at the moment."""
+        self.draw(tuple(("stale" if stale and index else "row", cells) for index, cells in enumerate(lines)))
 
 
 class Table(Painted, can_focus=True):
@@ -175,7 +176,7 @@ class Table(Painted, can_focus=True):
         drawn += [self._line(panel, index, room, taken) for index in self._visible()]
         if not panel.rows and self._page:
             drawn.append(("row", clip([Cell("  "), Cell(panel.empty, "dim")], room, self._glyphs)))
-        self.draw(tuple(drawn), faint=self._stale)
+        self.draw(tuple(drawn))
 
     def _visible(self) -> range:
         return range(self._top, min(len(self._rows), self._top + self._page))
@@ -196,7 +197,7 @@ class Table(Painted, can_focus=True):
         if self.has_focus and index == self._cursor:
             mark = row.mark if row.mark.text else Cell(self._glyphs.cursor)
             return ("cursor", line(panel, row._replace(mark=mark), room, taken, self._glyphs))
-        return ("row", line(panel, row, room, taken, self._glyphs))
+        return ("stale" if self._stale else "row", line(panel, row, room, taken, self._glyphs))
 
     # ---- keys and mouse ----
 

@@ -149,7 +149,7 @@ def rate(per_second: float | None) -> str:
 
 
 def seconds(duration: float | None) -> str:
-    """A measured duration: 0.4 ms, 420 ms, 1.30 s, 42.0 s, 5 m 02 s; a dash when unknown."""
+    """A measured duration: 0.4 ms, 420 ms, 1.30 s, 42.0 s, 5m 02s; a dash when unknown."""
     if duration is None:
         return "-"
     if duration < 0.9995:
@@ -160,16 +160,17 @@ def seconds(duration: float | None) -> str:
 
 
 def age(duration: float) -> str:
-    """Time passed, in at most seven characters: 3.2 s, 42 s, 3 m 12, 2 h 05, 4 d 03. Never negative."""
+    """Time passed, in at most seven characters: 3.2 s, 42 s, 3m 12s, 2h 05m, 4d 03h. Never negative."""
     whole = max(0, int(duration))
     if duration < 9.95:
         return f"{max(0.0, duration):.1f} s"
     if whole < 60:
         return f"{whole} s"
-    for size, unit in ((60, "m"), (3600, "h")):
-        if whole < size * (60 if unit == "m" else 24):
-            return f"{whole // size} {unit} {whole % size * 60 // size:02d}"
-    return f"{whole // 86400} d {whole % 86400 // 3600:02d}"
+    if whole < 3600:
+        return f"{whole // 60}m {whole % 60:02d}s"
+    if whole < 86400:
+        return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
+    return f"{whole // 86400}d {whole % 86400 // 3600:02d}h"
 
 
 def megabytes(size: int) -> str:

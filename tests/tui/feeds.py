@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 
 from textual.pilot import Pilot
@@ -11,7 +11,7 @@ from textual.pilot import Pilot
 from moonxd.api.schema import Delta, Snapshot
 from tests.tui.scenes import NOW
 from tui.app import TopApp
-from tui.feed import FeedError, Requeued
+from tui.feed import Failed, FeedError, Requeued
 
 
 class Script:
@@ -40,7 +40,7 @@ class Script:
             raise self.down
         yield self
 
-    async def stream(self) -> AsyncIterator[Snapshot | Delta]:
+    async def stream(self) -> AsyncGenerator[Snapshot | Delta]:
         while True:
             message = await self._messages.get()
             if message is None:
@@ -60,8 +60,8 @@ class Script:
     async def resume(self, *, worker: bool = False) -> None:
         self._note("resume worker" if worker else "resume")
 
-    async def requeueable(self) -> int:
-        return self.failed_jobs
+    async def requeueable(self) -> Failed:
+        return Failed(self.failed_jobs)
 
     async def requeue_failed(self) -> Requeued:
         self._note("requeue")

@@ -16,6 +16,8 @@ COLUMNS = (
     Column("reason", 12, fill=True, drop=1),
 )
 
+_ORDER = {"open": 0, "half-open": 1, "cordoned": 2, "closed": 3}
+
 
 def breaker_state(breaker: Breaker, glyphs: Glyphs = UNICODE) -> Cell:
     known: dict[str, Cell] = {
@@ -34,7 +36,7 @@ def panel(state: State, room: int, glyphs: Glyphs = UNICODE) -> Panel:
     if snapshot.breakers is None:
         nothing = "no breakers configured"
         return Panel(6, "BREAKERS", COLUMNS, empty=nothing, summary=(Cell("none configured", "dim"),))
-    ordered = sorted(snapshot.breakers, key=lambda breaker: (breaker.state == "closed", breaker.name))
+    ordered = sorted(snapshot.breakers, key=lambda breaker: (_ORDER.get(breaker.state, 1), breaker.name))
     rows = tuple(_breaker_row(breaker, state.as_of, glyphs) for breaker in ordered)
     summary = _summary(ordered, glyphs)
     return Panel(6, "BREAKERS", COLUMNS, rows, summary=summary, empty="none has tripped yet")

@@ -10,13 +10,13 @@ from ..text import UNICODE, Glyphs, clean, count, percent, seconds
 
 COLUMNS = (
     Column("chain", 8, most=16),
-    Column("provider", 16, most=40, drop=2),
-    Column("reqs", 6, right=True),
+    Column("provider", 16, most=40, drop=4),
+    Column("reqs", 6, right=True, drop=2),
     Column("errs", 5, right=True),
-    Column("err %", 6, right=True, drop=3),
-    Column("p50", 7, right=True),
+    Column("err %", 6, right=True, drop=5),
+    Column("p50", 7, right=True, drop=3),
     Column("p95", 7, right=True),
-    Column("last error", 12, fill=True, drop=4),
+    Column("last error", 12, fill=True, drop=6),
 )
 
 

@@ -14,8 +14,8 @@ from ..text import UNICODE, Glyphs, clean, count, sparkline
 COLUMNS = (
     Column("state", 11),
     Column("jobs", 7, right=True),
-    Column("", 14, right=True, fill=True),
-    Column("peak", 7, right=True, drop=1),
+    Column("", 14, right=True, fill=True, drop=1, past=True),
+    Column("peak", 7, right=True, drop=2, past=True),
 )
 
 
@@ -49,7 +49,7 @@ def _depth_row(state: State, depth: QueueDepth, label: str, field: str, width: i
     cells = (
         Cell(label, "bad" if bad else ""),
         Cell(count(value), tone),
-        Cell(sparkline(seen, top=1, glyphs=glyphs), "bad" if bad else "graph"),
+        Cell(sparkline(seen, top=1, glyphs=glyphs), "graph"),
         Cell(count(max(peak, value)), "dim"),
     )
     return Row(field, cells, Cell(glyphs.warn, "bad") if bad else Cell(""))

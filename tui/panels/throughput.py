@@ -14,8 +14,8 @@ from ..text import UNICODE, Glyphs, count, rate, seconds, sparkline
 COLUMNS = (
     Column("jobs", 11),
     Column("", 7, right=True),
-    Column("", 16, right=True, fill=True),
-    Column("peak", 7, right=True, drop=1),
+    Column("", 16, right=True, fill=True, drop=1, past=True),
+    Column("peak", 7, right=True, drop=2, past=True),
     Column("total", 8, right=True),
 )
 
@@ -29,7 +29,8 @@ def panel(state: State, room: int, glyphs: Glyphs = UNICODE) -> Panel:
     names: tuple[tuple[str, Tone], ...] = (("completed", "graph"), ("retried", "warn"), ("failed", "bad"))
     rows = tuple(_rate_row(state, snapshot, name, tone, width, glyphs) for name, tone in names)
     spark = msgspec.structs.replace(COLUMNS[2], title=reach(state.history, width))
-    note = f"sync p50 {seconds(rates.p50)} {glyphs.dot} p95 {seconds(rates.p95)}"
+    measured = f"sync p50 {seconds(rates.p50)} {glyphs.dot} p95 {seconds(rates.p95)}"
+    note = "no sync measured yet" if rates.p50 is None else measured
     return Panel(3, "THROUGHPUT", (*COLUMNS[:2], spark, *COLUMNS[3:]), rows, note=Cell(note))
 
 
