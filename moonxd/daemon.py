@@ -22,22 +22,23 @@ import msgspec
 import trio
 
 from . import wiring
-from .adapters.bullmq import BullQueue
+from .adapters.bullmq.queue import BullQueue
 from .adapters.redis.cache import RedisCache
 from .adapters.redis.client import Redis, RedisSettings, open_redis
-from .adapters.redis.embedded import embedded_redis
+from .adapters.redis.embedded import AppendFsync, embedded_redis
 from .adapters.redis.server import check_server
 from .agents.janitor import Janitor
 from .agents.sampler import Sampler, Slots
 from .agents.stalled import run_stalled_checker
 from .api.messages import DependencyState
 from .api.schema import Daemon as Identity
-from .config import Config, Loaded, diff_reloadable
+from .config import Config, Loaded, diff_reloadable, secrets_in
 from .control.deps import Deps
 from .control.server import ControlPlane, serve_control
 from .control.socket import tcp_listeners, unix_listener
 from .domain.errors import ConfigError, MoonxdError, Transient
 from .domain.job import Completed, Failed, Job, Outcome, Postpone, Release, Retry
+from .log import Logging
 from .sources import Sources
 from .supervisor import Child, Supervisor, open_supervisor
 from .telemetry import Telemetry
@@ -68,12 +69,17 @@ class WallClock:
         return time.time()
 
 
-async def serve(loaded: Loaded, reload: Callable[[], Loaded], *, on_ready: Callable[[], None] = lambda: None) -> None:
+async def serve(
+    loaded: Loaded,
+    reload: Callable[[], Loaded],
+    logging_now: Logging,
+    on_ready: Callable[[], None] = lambda: None,
+) -> None:
     """Run the daemon until SIGTERM or SIGINT; a second signal skips the drain.
 
     Raises ConfigError, Transient when Redis or the ledger cannot be reached, ChildFailed when a critical part gave up.
     """
-    daemon = Daemon(loaded.config, reload)
+    daemon = Daemon(loaded.config, reload, logging_now)
     async with trio.open_nursery() as nursery:
         await nursery.start(daemon.obey_signals)
         async with open_supervisor(daemon.stop, on_restart=daemon.telemetry.child_restarted) as supervisor:
@@ -100,8 +106,9 @@ class _Parts:
 class Daemon:
     """The state of one `serve`."""
 
-    def __init__(self, config: Config, reload: Callable[[], Loaded]) -> None:
+    def __init__(self, config: Config, reload: Callable[[], Loaded], logging_now: Logging) -> None:
         self.config = config
+        self._logging = logging_now
         self.telemetry = Telemetry()
         self.stop = trio.Event()
         self._reload = reload
@@ -134,16 +141,18 @@ class Daemon:
         deadline = self.config.daemon.drain_s
         log.info("stopping: running jobs have %g s to finish", deadline, extra={"running": parts.consumer.busy})
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self._skip_the_drain, parts.consumer)
+
+            async def skip() -> None:
+                await self._hurry.wait()
+                nursery.cancel_scope.cancel()
+
+            nursery.start_soon(skip)
             await parts.consumer.drain(deadline)
             nursery.cancel_scope.cancel()
+        await parts.consumer.drain(0)
         self._state = "stopping"
         await supervisor.stop_all()
         log.info("stopped")
-
-    async def _skip_the_drain(self, consumer: Consumer) -> None:
-        await self._hurry.wait()
-        consumer.hurry()
 
     # ---- opening -------------------------------------------------------------------------------------------------
 
@@ -185,7 +194,8 @@ class Daemon:
     async def _run_redis_server(self, ready: Callable[[], None]) -> None:
         redis = self.config.redis
         binary = str(redis.server) if redis.server else None
-        async with embedded_redis(self.config.state_dir, appendfsync=redis.appendfsync, binary=binary) as server:
+        appendfsync: AppendFsync = "always" if redis.appendfsync == "always" else "everysec"
+        async with embedded_redis(self.config.state_dir, appendfsync=appendfsync, binary=binary) as server:
             self._redis_settings = msgspec.structs.replace(server.settings, connections=wiring.connections(self.config))
             ready()
             code = await server.wait_dead()
@@ -219,13 +229,14 @@ class Daemon:
             policy=self._policy(config),
             rand=random.random,
             step=self.telemetry.job_step,
-            cancelled=lambda job_id: consumer.was_cancelled(job_id),
+            cancelled=lambda job_id: consumer.is_cancelled(job_id),
         )
         consumer = Consumer(
             queue,
             attempts,
             slots=config.worker.slots,
             lock_s=config.worker.lock_s,
+            doomed=attempts.doomed,
             on_started=self._job_started,
             on_settled=self._job_settled,
         )
@@ -248,7 +259,7 @@ class Daemon:
                 outbox=ledger,
                 sample=sampler.sample,
                 cancel_running=consumer.cancel,
-                pause_worker=consumer.pause,
+                pause_worker=lambda paused: consumer.pause() if paused else consumer.resume(),
                 dependencies=partial(_probe, {"redis": partial(redis.call, "PING"), "database": ledger.ping}),
                 metrics=self.telemetry.prometheus,
                 priorities=queue.priorities,
@@ -324,15 +335,14 @@ class Daemon:
         await run_stalled_checker(queue, interval_s=self.config.worker.stalled_interval_s)
 
     async def _run_consumer(self, consumer: Consumer, ready: Callable[[], None]) -> None:
-        ready()
-        await consumer.run()
+        await consumer.run(ready)
 
     # ---- what the consumer tells ---------------------------------------------------------------------------------
 
     def _job_started(self, job: Job) -> None:
         self.telemetry.job_started(job.id, job.name, job.attempts_made + 1)
 
-    def _job_settled(self, job: Job, outcome: Outcome | None) -> None:
+    def _job_settled(self, job: Job, outcome: Outcome | None, _seconds: float) -> None:
         """`outcome` None: the job was lost to another worker."""
         word, reason = _told(outcome)
         self.telemetry.job_settled(job.id, word, reason)
@@ -366,7 +376,8 @@ class Daemon:
         if not applied:
             log.info("reloaded: nothing changed that can be changed while running")
             return
-        logging.getLogger("moonxd").setLevel(loaded.config.log.level.upper())
+        self._logging.set_level(loaded.config.log.level)
+        self._logging.add_secrets(secrets_in(loaded.config))
         if self._parts is not None:
             self._parts.attempts.policy = self._policy(loaded.config)
             self._parts.sources.replace(loaded.config)

@@ -12,11 +12,10 @@ from pathlib import Path
 from typing import Protocol
 from urllib.parse import parse_qsl, urlsplit
 
-import httpx
 import trio
 
 from .adapters.chains import TokenList, build_reader, builtin_tokens, parse_token_list
-from .adapters.prices import build_sources
+from .adapters.prices import SourceOptions, build_sources
 from .adapters.redis.settings import RedisSettings, parse_redis_url
 from .adapters.rpc import Transport, open_transport
 from .config import Config
@@ -134,14 +133,11 @@ def postgres_dsn(config: Config) -> str:
 async def open_env(config: Config, cache: Cache, telemetry: Telemetry) -> AsyncGenerator[Env]:
     """Readers of the enabled chains and the price book."""
     tokens = await load_tokens(config.tokens.list_files)
-    async with (
-        open_transport(connections=max(100, config.worker.slots * 4)) as transport,
-        httpx.AsyncClient(http2=False, follow_redirects=False) as http,
-    ):
+    async with open_transport(connections=max(100, config.worker.slots * 4)) as transport:
         readers = {
             chain.id: _reader(config, chain, transport, tokens, cache, telemetry) for chain in config.enabled_chains
         }
-        book = PriceBook(_price_sources(config, http, transport), cache, ttl_s=config.prices.ttl_s)
+        book = PriceBook(_price_sources(config, transport), cache, ttl_s=config.prices.ttl_s)
         yield Env(readers=readers, prices=book.lookup, chain_timeout_s=config.chains.read_timeout_s)
 
 
@@ -171,8 +167,20 @@ def _observe(telemetry: Telemetry, chain_id: int, host: str, _method: str, outco
     telemetry.rpc(chain_id, host, outcome, seconds)
 
 
-def _price_sources(config: Config, http: httpx.AsyncClient, transport: Transport) -> Sequence[PriceSource]:
-    return build_sources(config.prices.sources)
+def _price_sources(config: Config, transport: Transport) -> Sequence[PriceSource]:
+    prices = config.prices
+    options = {
+        name: SourceOptions(
+            base_url=section.base_url, timeout_s=section.timeout_s, min_confidence=prices.min_confidence
+        )
+        for name, section in (
+            ("defillama", prices.defillama),
+            ("coingecko", prices.coingecko),
+            ("dexscreener", prices.dexscreener),
+            ("binance", prices.binance),
+        )
+    }
+    return build_sources(prices.sources, transport, options)
 
 
 async def load_tokens(files: Sequence[Path]) -> TokenList:

@@ -114,6 +114,12 @@ class Attempts:
             log.warning("%s; the job waits", away, extra=_who(job, task))
             return self._postpone(AWAY_S * (0.5 + self._rand()))
 
+    async def doomed(self, job: Job) -> Outcome:
+        """A job that must fail without being run (see Job.doomed): a dead letter."""
+        outcome = Failed(job.doomed or "it could not be run")
+        await self._bury(job, outcome, None)
+        return outcome
+
     def _postpone(self, seconds: float) -> Postpone:
         return Postpone(int((self._clock.now() + seconds) * 1000))
 

@@ -1,0 +1,61 @@
+"""`moonxd serve`: the daemon in the foreground. systemd, a container or a terminal supervises it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from . import exits
+
+
+def serve(
+    config: Annotated[Path | None, typer.Option("--config", metavar="FILE", help="Configuration file (TOML).")] = None,
+    concurrency: Annotated[int | None, typer.Option(help="Jobs at a time; wins over the configuration.", min=1)] = None,
+    log_level: Annotated[str | None, typer.Option(help="debug, info, warning, error or critical.")] = None,
+    log_format: Annotated[str | None, typer.Option(help="auto, json or pretty.")] = None,
+    listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Serve the API on loopback TCP too.")] = None,
+) -> None:
+    """Run the daemon until SIGTERM or Ctrl-C; SIGHUP reloads what can be reloaded."""
+    flags = {
+        "worker.concurrency": concurrency,
+        "log.level": log_level,
+        "log.format": log_format,
+        "http.listen": listen,
+    }
+    raise typer.Exit(run(config, flags))
+
+
+def run(file: Path | None, flags: dict[str, Any]) -> int:
+    """Raises ConfigError when there is nothing to start; later ends are a logged sentence and an exit code."""
+    import logging
+    import os
+
+    import trio
+
+    from ..config import load_config, secrets_in
+    from ..domain.errors import ConfigError, MoonxdError, describe, single
+    from ..log import setup_logging
+
+    def load() -> Any:
+        return load_config(file, os.environ, flags)
+
+    loaded = load()
+    config = loaded.config
+    log = logging.getLogger("moonxd.daemon")
+    with setup_logging(config.log.level, config.log.format, secrets_in(config)) as logging_now:
+        for note in loaded.notes:
+            log.info("configuration: %s", note)
+        from ..daemon import serve
+
+        try:
+            trio.run(serve, loaded, load, logging_now)
+        except Exception as error:
+            cause = single(error)
+            if not isinstance(cause, MoonxdError):
+                log.critical("the daemon broke", exc_info=error)
+                return exits.BAD
+            log.critical("the daemon cannot go on: %s", describe(cause))
+            return exits.BAD_CONFIG if isinstance(cause, ConfigError) else exits.BAD
+    return exits.OK
