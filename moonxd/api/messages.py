@@ -98,6 +98,8 @@ class JobDetail(Message, frozen=True, kw_only=True):
     #: The payload.
     data: Any = None
     processed_by: str | None = None
+    #: The first lines of the job's own log; only where one job is asked for.
+    logs: tuple[str, ...] = ()
     source: str = "queue"
 
 

@@ -201,6 +201,8 @@ def show_job(job: JobDetail) -> None:
             say(f"{label:<16} {plain(value)}")
     for line in job.stack:
         say(f"    {line}")
+    for line in job.logs:
+        say(f"log: {line}")
 
 
 def _compact(value: object) -> str:

@@ -34,8 +34,8 @@ COMMANDS = {
     "simulate": "simulate",
     "version": "version",
 }
-#: Commands with a --state-dir of their own (the demo must not touch the state of a real daemon by mistake).
-_WITH_OWN_OPTIONS = frozenset({"serve", "demo", "config", "simulate"})
+#: The demo has a --state-dir of its own: it must not touch the state of a real daemon by mistake.
+_WITH_OWN_OPTIONS = frozenset({"demo"})
 #: Options that mean the same for every other command, and so may stand anywhere: before the command or after it.
 _GLOBAL = {"--socket": "MOONXD_SOCKET", "--state-dir": "MOONXD_STATE_DIR"}
 

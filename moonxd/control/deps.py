@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from ..api.messages import DependencyState, SchedulerStats, WorkerView
 from ..api.schema import Snapshot
-from ..ports import DeadLetters, Ledger, Outbox, QueueAdmin
+from ..ports import DeadLetters, Ledger, Outbox, QueueAdmin, QueueUpkeep
 
 
 def _no_scheduler() -> SchedulerStats:
@@ -41,8 +41,8 @@ class Deps:
     metrics: Callable[[], bytes]
     #: The whole fleet from heartbeats; None shows this worker only.
     workers: Callable[[], Awaitable[tuple[WorkerView, ...]]] | None = None
-    #: Waiting jobs per BullMQ priority, for /queue-stats; None leaves them out.
-    priorities: Callable[[], Awaitable[Mapping[int, int]]] | None = None
+    #: For /queue-stats (counts per priority, oldest age) and the jobs' logs; None leaves them out.
+    upkeep: QueueUpkeep | None = None
     scheduler: Callable[[], SchedulerStats] = _no_scheduler
     #: Unix seconds.
     now: Callable[[], float] = time.time

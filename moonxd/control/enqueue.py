@@ -52,7 +52,9 @@ def new_job(ask: EnqueueRequest, now_ms: int) -> NewJob:
 
 def check_job_id(job_id: str) -> None:
     """BullMQ's own rules: numbers are the queue's, and ':' separates the parts of its keys."""
-    if job_id.isdigit() or job_id.startswith("0:"):
+    if job_id.lstrip("-").isdecimal():
         raise invalid(f"jobId {job_id!r} is a number: those are given by the queue itself", "put a word before it")
+    if job_id.startswith("0:"):
+        raise invalid(f"jobId {job_id!r} starts with '0:', which marks the queue's own entries", "start it otherwise")
     if ":" in job_id and len(job_id.split(":")) != 3:
         raise invalid(f"jobId {job_id!r} contains ':', which the queue's keys use", "use '-' instead")

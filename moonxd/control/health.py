@@ -10,7 +10,6 @@ from starlette.responses import Response
 
 from ..api.messages import API_VERSION, DependencyState, Health, QueueStats, Ready, Version
 from ..api.schema import QueueDepth, Snapshot
-from ..domain.job import JobState
 from ..version import VERSION
 from .deps import Deps
 from .enqueue import JOB_TYPES
@@ -79,7 +78,9 @@ class HealthChecks:
     async def queue_stats(self, request: Request) -> Response:
         snapshot = await self._deps.sample()
         queue = snapshot.queue
-        by_priority = await self._deps.priorities() if self._deps.priorities and queue.fresh else None
+        upkeep = self._deps.upkeep if queue.fresh else None
+        by_priority = await upkeep.priorities() if upkeep else None
+        oldest = await upkeep.oldest_waiting() if upkeep else None
         return answer(
             QueueStats(
                 queue=queue.name,
@@ -88,7 +89,7 @@ class HealthChecks:
                 counts=_counts(queue),
                 by_priority=None if by_priority is None else {str(key): n for key, n in sorted(by_priority.items())},
                 rates=snapshot.rates,
-                oldest_waiting_age=await self._oldest_waiting_age() if queue.fresh else None,
+                oldest_waiting_age=None if oldest is None else max(0.0, self._deps.now() - oldest / 1000),
             )
         )
 
@@ -100,15 +101,6 @@ class HealthChecks:
         if checking.cancelled_caught:
             problems.append(f"the dependencies did not answer within {_CHECK_S:.0f} s")
         return {}, problems
-
-    async def _oldest_waiting_age(self) -> float | None:
-        """Of the heads of the two waiting lists; within one priority the queue serves in order of arrival."""
-        heads = [
-            view.job.timestamp
-            for state in (JobState.WAITING, JobState.PRIORITIZED)
-            for view in await self._deps.queue_admin.list(state, limit=1)
-        ]
-        return max(0.0, self._deps.now() - min(heads) / 1000) if heads else None
 
 
 def _complaints(snapshot: Snapshot) -> list[str]:

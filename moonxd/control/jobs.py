@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import msgspec
 import trio
 from starlette.requests import Request
 from starlette.responses import Response
@@ -53,7 +54,10 @@ class Jobs:
         return answer(Accepted(job_id=job_id, state=_first_state(job).value), 202)
 
     async def show(self, request: Request) -> Response:
-        return answer(await self._find(request.path_params["job_id"]))
+        detail = await self._find(request.path_params["job_id"])
+        if self._deps.upkeep is not None:
+            detail = msgspec.structs.replace(detail, logs=await self._deps.upkeep.logs(detail.job_id))
+        return answer(detail)
 
     async def page(self, request: Request) -> Response:
         limit = integer(request, "limit", 50, low=1, high=1000)

@@ -127,21 +127,14 @@ def again(letter: DeadLetter) -> NewJob:
     """The dead job as a new one with the payload and options it came with.
 
     A number was the queue's choice and may by now be another job's (the counter restarts on a new Redis): such a job
-    gets a new one. Delays and the parent of a flow belong to the first life.
+    gets a new one. The delay of its first life is over.
     """
-    raw = {key: value for key, value in letter.options.items() if key not in ("delay", "parent", "jobId")}
-    priority = raw.get("priority")
-    attempts = raw.get("attempts")
-    options = JobOptions(
-        priority=priority if isinstance(priority, int) else 0,
-        attempts=attempts if isinstance(attempts, int) else None,
-        raw=raw,
-    )
+    priority = letter.options.get("priority")
     return NewJob(
         name=letter.name,
         data=_as_written(letter.data),
-        options=options,
-        id=None if letter.job_id.isdigit() else letter.job_id,
+        options=JobOptions(priority=priority if isinstance(priority, int) else 0, raw=letter.options),
+        id=None if letter.job_id.lstrip("-").isdecimal() else letter.job_id,
     )
 
 

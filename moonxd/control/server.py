@@ -6,7 +6,7 @@
         sample: () -> Awaitable[Snapshot], cancel_running: (job id) -> bool, pause_worker: (bool) -> None,
         dependencies: () -> Awaitable[Mapping[str, DependencyState]], metrics: () -> bytes,
         workers: (() -> Awaitable[tuple[WorkerView, ...]]) | None = None,
-        priorities: (() -> Awaitable[Mapping[int, int]]) | None = None,
+        upkeep: QueueUpkeep | None = None,
         scheduler: () -> SchedulerStats = all off, now: () -> float = time.time, pid: int = os.getpid()
 
     with unix_listener(socket_path, mode=0o660) as listener:      # control/socket.py; SocketInUse is a ConfigError
