@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 import trio
@@ -11,6 +12,7 @@ import trio
 from moonxd.adapters.redis.client import (
     Redis,
     RedisReplyError,
+    RedisSettings,
     RedisUnavailable,
     Script,
     open_redis,
@@ -220,6 +222,38 @@ async def test_the_bodys_exception_comes_out_bare(redis_url: str) -> None:
 
     with pytest.raises(ZeroDivisionError):
         await fail_inside()
+
+
+async def test_clean_up_after_a_cancellation_still_reaches_redis(redis_url: str, redis_server: RedisServer) -> None:
+    with trio.CancelScope() as scope:
+        async with open_redis(parse_redis_url(redis_url)) as redis:
+            await redis.call("PING")
+            scope.cancel()
+            try:
+                await trio.sleep_forever()
+            finally:
+                with trio.move_on_after(5, shield=True):
+                    for n in range(10):
+                        await redis.call("RPUSH", "handed back", n)
+                        await trio.lowlevel.checkpoint()
+    assert redis_server.command("LLEN", "handed back") == 10
+
+
+async def test_what_waits_to_be_sent_is_bounded(tmp_path: Path) -> None:
+    refused: list[str] = []
+
+    async def caller(redis: Redis) -> None:
+        with pytest.raises(RedisUnavailable) as raised:
+            await redis.call("SET", "a", b"x" * 6_000_000)
+        assert not raised.value.maybe_executed
+        if "MiB" in str(raised.value):
+            refused.append(str(raised.value))
+
+    settings = RedisSettings(unix_path=str(tmp_path / "nobody.sock"), command_timeout_s=0.5)
+    async with open_redis(settings) as redis, trio.open_nursery() as nursery:
+        for _ in range(15):
+            nursery.start_soon(caller, redis)
+    assert len(refused) == 4
 
 
 async def test_the_connection_carries_our_name(redis: Redis) -> None:

@@ -159,16 +159,19 @@ def _load(link: Link) -> int:
 async def open_redis(settings: RedisSettings, *, on_change: OnChange | None = None) -> AsyncIterator[Redis]:
     """A client that connects in the background; `wait_connected` or server.check_server tells whether it worked.
 
-    `on_change(state, last_error)` is called on the event loop after every change; it must not raise. An exception of
-    the body comes out as it is, not in a group. Raises ConfigError when the TLS files cannot be read.
+    `on_change(state, last_error)` is called on the event loop after every change; it must not raise. The client works
+    to the end of the block, also in shielded clean-up after a cancellation. An exception of the body comes out as it
+    is, not in a group. Raises ConfigError when the TLS files cannot be read.
     """
     tls = await trio.to_thread.run_sync(settings.tls_context) if settings.tls else None
     redis = Redis(settings, tls, on_change)
     failure: BaseException | None = None
     try:
         async with trio.open_nursery() as nursery:
-            for link in redis._links:
-                nursery.start_soon(link.run)
+            # Not the nursery's own cancellation: whoever hands jobs back while being cancelled still needs us.
+            life = [(link, trio.CancelScope(shield=True)) for link in redis._links]
+            for link, scope in life:
+                nursery.start_soon(_live, link, scope)
             try:
                 yield redis
             except BaseException as error:
@@ -176,8 +179,14 @@ async def open_redis(settings: RedisSettings, *, on_change: OnChange | None = No
                 raise
             finally:
                 await redis._blocking.close()
-                nursery.cancel_scope.cancel()
+                for _, scope in life:
+                    scope.cancel()
     except BaseExceptionGroup as group:
         if failure is not None and group.exceptions == (failure,):
             raise failure from failure.__cause__
         raise
+
+
+async def _live(link: Link, scope: trio.CancelScope) -> None:
+    with scope:
+        await link.run()
