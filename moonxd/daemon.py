@@ -13,7 +13,7 @@ import random
 import signal
 import socket
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
@@ -30,18 +30,18 @@ from .adapters.redis.server import check_server
 from .agents.janitor import Janitor
 from .agents.sampler import Sampler, Slots
 from .agents.stalled import run_stalled_checker
-from .api.messages import DependencyState
 from .api.schema import Daemon as Identity
 from .config import Config, Loaded, diff_reloadable, secrets_in
 from .control.deps import Deps
+from .control.probe import probe
 from .control.server import ControlPlane, serve_control
 from .control.socket import tcp_listeners, unix_listener
-from .domain.errors import ConfigError, MoonxdError, Transient
-from .domain.job import Completed, Failed, Job, Outcome, Postpone, Release, Retry
+from .domain.errors import ConfigError, Transient
+from .domain.job import Job, Outcome
 from .log import Logging
 from .sources import Sources
-from .supervisor import Child, Supervisor, open_supervisor
-from .telemetry import Telemetry
+from .supervisor import Child, Supervisor, open_supervisor, unless
+from .telemetry import Telemetry, outcome_word
 from .version import VERSION
 from .wiring import Database
 from .worker.attempt import Attempts, Policy
@@ -50,8 +50,6 @@ from .worker.leases import LeaseKeeper
 
 log = logging.getLogger("moonxd.daemon")
 
-#: Seconds that a dependency may take to answer a readiness probe.
-PROBE_S = 2.0
 #: Seconds that Redis and the ledger may take to be reached at start; whoever supervises us tries again after that.
 REACH_S = 60.0
 #: Seconds that the control plane's clients get to read their last answer.
@@ -127,19 +125,24 @@ class Daemon:
             if parts is None:
                 return
             self._parts = parts
-            for child in self._children(parts):
+            children = self._children(parts)
+            for child in children:
                 await supervisor.start(child)
             if not self.stop.is_set():
                 self._state = "running"
                 log.info("moonxd %s works as %s", VERSION, self._worker, extra={"slots": self.config.worker.slots})
                 on_ready()
             await self.stop.wait()
-            await self._drain(parts, supervisor)
+            await self._drain(parts.consumer)
+            # The private redis-server is not among them: it outlives the connections to it.
+            for child in reversed(children):
+                await supervisor.stop_child(child.name)
+        log.info("stopped")
 
-    async def _drain(self, parts: _Parts, supervisor: Supervisor) -> None:
+    async def _drain(self, consumer: Consumer) -> None:
         self._state = "draining"
         deadline = self.config.daemon.drain_s
-        log.info("stopping: running jobs have %g s to finish", deadline, extra={"running": parts.consumer.busy})
+        log.info("stopping: running jobs have %g s to finish", deadline, extra={"running": consumer.busy})
         async with trio.open_nursery() as nursery:
 
             async def skip() -> None:
@@ -147,12 +150,10 @@ class Daemon:
                 nursery.cancel_scope.cancel()
 
             nursery.start_soon(skip)
-            await parts.consumer.drain(deadline)
+            await consumer.drain(deadline)
             nursery.cancel_scope.cancel()
-        await parts.consumer.drain(0)
+        await consumer.drain(0)
         self._state = "stopping"
-        await supervisor.stop_all()
-        log.info("stopped")
 
     # ---- opening -------------------------------------------------------------------------------------------------
 
@@ -163,7 +164,7 @@ class Daemon:
         if settings is None:
             return None
         redis = await resources.enter_async_context(open_redis(settings))
-        await _unless(self.stop, partial(_reach_redis, redis))
+        await unless(self.stop, partial(_reach_redis, redis))
         ledger = await self._ledger(resources)
         if ledger is None or self.stop.is_set():
             return None
@@ -260,9 +261,9 @@ class Daemon:
                 sample=sampler.sample,
                 cancel_running=consumer.cancel,
                 pause_worker=lambda paused: consumer.pause() if paused else consumer.resume(),
-                dependencies=partial(_probe, {"redis": partial(redis.call, "PING"), "database": ledger.ping}),
+                dependencies=partial(probe, {"redis": partial(redis.call, "PING"), "database": ledger.ping}),
                 metrics=self.telemetry.prometheus,
-                priorities=queue.priorities,
+                upkeep=queue,
             )
         )
         return _Parts(ledger, queue, leases, sources, consumer, attempts, sampler, plane)
@@ -344,7 +345,7 @@ class Daemon:
 
     def _job_settled(self, job: Job, outcome: Outcome | None, _seconds: float) -> None:
         """`outcome` None: the job was lost to another worker."""
-        word, reason = _told(outcome)
+        word, reason = outcome_word(outcome)
         self.telemetry.job_settled(job.id, word, reason)
         if outcome is not None and self._parts is not None:
             self._parts.plane.settled(job, outcome)
@@ -384,64 +385,7 @@ class Daemon:
         log.info("reloaded: %s", ", ".join(applied))
 
 
-def _told(outcome: Outcome | None) -> tuple[str, str | None]:
-    """An outcome in telemetry's words."""
-    match outcome:
-        case Completed():
-            return "completed", None
-        case Failed():
-            return "failed", outcome.reason
-        case Retry():
-            return "retried", outcome.reason
-        case Postpone():
-            return "postponed", None
-        case Release():
-            return "released", None
-        case _:
-            return "lost", None
-
-
-async def _probe(what: Mapping[str, Callable[[], Awaitable[object]]]) -> Mapping[str, DependencyState]:
-    """Ask every dependency at once, each within PROBE_S."""
-    states: dict[str, DependencyState] = {}
-
-    async def ask(name: str, question: Callable[[], Awaitable[object]]) -> None:
-        began = trio.current_time()
-        try:
-            with trio.fail_after(PROBE_S):
-                await question()
-        except (MoonxdError, trio.TooSlowError) as error:
-            states[name] = DependencyState(ok=False, detail=str(error) or f"no answer within {PROBE_S:g} s")
-        else:
-            states[name] = DependencyState(ok=True, latency_ms=round((trio.current_time() - began) * 1000, 2))
-
-    async with trio.open_nursery() as nursery:
-        for name, question in what.items():
-            nursery.start_soon(ask, name, question)
-    return dict(sorted(states.items()))
-
-
 async def _reach_redis(redis: Redis) -> None:
     await redis.wait_connected(REACH_S)
     for warning in (await check_server(redis)).warnings:
         log.warning("Redis: %s", warning)
-
-
-async def _unless(stop: trio.Event, work: Callable[[], Awaitable[None]]) -> None:
-    """Run `work`, or give up as soon as `stop` is set. `work` must not open what outlives it."""
-    failure: Exception | None = None
-    async with trio.open_nursery() as nursery:
-
-        async def give_up() -> None:
-            await stop.wait()
-            nursery.cancel_scope.cancel()
-
-        nursery.start_soon(give_up)
-        try:
-            await work()
-        except Exception as error:
-            # Raised again outside, where the nursery does not wrap it.
-            failure = error
-        nursery.cancel_scope.cancel()
-    if failure is not None:
-        raise failure

@@ -217,3 +217,23 @@ async def _first(*events: trio.Event) -> None:
 
         for event in events:
             nursery.start_soon(wait, event)
+
+
+async def unless(stop: trio.Event, work: Callable[[], Awaitable[None]]) -> None:
+    """Run `work`, or give up as soon as `stop` is set. `work` must not open what outlives it."""
+    failure: Exception | None = None
+    async with trio.open_nursery() as nursery:
+
+        async def give_up() -> None:
+            await stop.wait()
+            nursery.cancel_scope.cancel()
+
+        nursery.start_soon(give_up)
+        try:
+            await work()
+        except Exception as error:
+            # Raised again outside, where the nursery does not wrap it.
+            failure = error
+        nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

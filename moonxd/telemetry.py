@@ -13,6 +13,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 
 from .api.schema import ChainHealth, Failure, Rates, RunningJob
 from .domain.chain import CHAINS
+from .domain.job import Completed, Failed, Outcome, Postpone, Release, Retry
 
 #: Seconds that the live view's percentiles look back.
 WINDOW_S = 300.0
@@ -195,3 +196,20 @@ def _chain_health(key: tuple[int, str], endpoint: _Endpoint, now: float) -> Chai
         p95=percentile(ordered, 0.95),
         last_error=endpoint.last_error if errors else None,
     )
+
+
+def outcome_word(outcome: Outcome | None) -> tuple[str, str | None]:
+    """An outcome in telemetry's words, and the reason of a failure."""
+    match outcome:
+        case Completed():
+            return "completed", None
+        case Failed():
+            return "failed", outcome.reason
+        case Retry():
+            return "retried", outcome.reason
+        case Postpone():
+            return "postponed", None
+        case Release():
+            return "released", None
+        case _:
+            return "lost", None
