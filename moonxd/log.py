@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any, TextIO
+from typing import Any, NamedTuple, TextIO
 
 from .log_format import Fields, JsonFormatter, PrettyFormatter, Redactor
 
@@ -45,19 +45,25 @@ def bound(**fields: Any) -> Iterator[None]:
         _bound.reset(token)
 
 
-class LineWriter:
-    """Hands lines to a thread that may block. `write` gets whole lines; what it cannot write is dropped and counted."""
+class _Entry(NamedTuple):
+    line: bytes
+    #: How many lost lines this one tells of; 0 for an ordinary line.
+    told: int = 0
 
-    def __init__(
-        self, write: Callable[[bytes], object], tell: Callable[[int], bytes], limit: int = QUEUE_BYTES
-    ) -> None:
+
+class LineWriter:
+    """Hands lines to a thread that may block. `write` gets whole lines; what it cannot write is dropped and counted,
+    and a line made by `tell` stands where lines are missing. `limit` bounds the bytes that wait."""
+
+    def __init__(self, write: Write, tell: Callable[[int], bytes], limit: int = QUEUE_BYTES) -> None:
         self._write = write
         self._tell = tell
         self._limit = limit
-        self._lines: deque[bytes] = deque()
+        self._entries: deque[_Entry] = deque()
         #: Bytes waiting or being written.
         self._held = 0
         self._closing = False
+        #: Lost lines that no line tells of yet.
         self._untold = 0
         self.dropped = 0
         self._changed = threading.Condition()
@@ -68,12 +74,12 @@ class LineWriter:
     def put(self, line: bytes) -> None:
         """Never blocks."""
         with self._changed:
-            if self._held + len(line) > self._limit or self._closing:
-                self._drop(1)
+            if self._closing or self._held + len(line) > self._limit:
+                self.dropped += 1
+                self._untold += 1
                 return
-            self._lines.append(line)
-            self._held += len(line)
-            self._changed.notify_all()
+            self._confess()
+            self._append(_Entry(line))
 
     def flush(self, timeout: float) -> bool:
         """Wait until everything was written; False when `timeout` seconds were not enough."""
@@ -83,40 +89,47 @@ class LineWriter:
     def close(self, timeout: float = FLUSH_S) -> bool:
         """Write what is left, for at most `timeout` seconds. False when the reader was too slow for that."""
         with self._changed:
+            self._confess()
             self._closing = True
             self._changed.notify_all()
         self._thread.join(timeout)
         return not self._thread.is_alive()
 
-    def _drop(self, lines: int) -> None:
-        self.dropped += lines
-        self._untold += lines
+    def _confess(self) -> None:
+        if self._untold:
+            self._append(_Entry(self._tell(self._untold), self._untold))
+            self._untold = 0
+
+    def _append(self, entry: _Entry) -> None:
+        self._entries.append(entry)
+        self._held += len(entry.line)
+        self._changed.notify_all()
 
     def _run(self) -> None:
         while chunk := self._next():
+            lost = False
             try:
-                self._write(b"".join(chunk))
+                self._write(b"".join(entry.line for entry in chunk))
             except OSError:
                 # The reader is gone or its disk is full: later lines may fare better.
-                with self._changed:
-                    self._drop(len(chunk))
+                lost = True
             with self._changed:
-                self._held -= sum(map(len, chunk))
+                if lost:
+                    fresh = sum(not entry.told for entry in chunk)
+                    self.dropped += fresh
+                    self._untold += fresh + sum(entry.told for entry in chunk)
+                self._held -= sum(len(entry.line) for entry in chunk)
                 self._changed.notify_all()
 
-    def _next(self) -> list[bytes]:
-        """Up to 64 kB of lines, an empty list at the end."""
+    def _next(self) -> list[_Entry]:
+        """The next lines, about 64 kB of them; none at the end."""
         with self._changed:
-            self._changed.wait_for(lambda: self._lines or self._closing)
-            chunk: list[bytes] = []
-            if self._untold and self._lines:
-                chunk.append(self._tell(self._untold))
-                self._held += len(chunk[0])
-                self._untold = 0
+            self._changed.wait_for(lambda: self._entries or self._closing)
+            chunk: list[_Entry] = []
             size = 0
-            while self._lines and size < _CHUNK_BYTES:
-                chunk.append(self._lines.popleft())
-                size += len(chunk[-1])
+            while self._entries and size < _CHUNK_BYTES:
+                chunk.append(self._entries.popleft())
+                size += len(chunk[-1].line)
             return chunk
 
 

@@ -134,10 +134,6 @@ class Redis(Section, frozen=True, kw_only=True):
         float, Key("Deadline of one connection attempt", ("REDIS_CONNECT_TIMEOUT",), low=0.001)
     ] = 10.0
     command_timeout_s: Annotated[float, Key("Deadline of one command", ("REDIS_COMMAND_TIMEOUT",), low=0.001)] = 5.0
-    reconnect_min_s: Annotated[
-        float, Key("First pause before reconnecting; doubles from there", ("REDIS_RETRY_DELAY_ON_FAILOVER",), low=0.001)
-    ] = 0.1
-    reconnect_max_s: Annotated[float, Key("Longest pause before reconnecting", low=0.001)] = 5.0
     appendfsync: Annotated[
         str,
         Key(

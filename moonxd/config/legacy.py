@@ -23,6 +23,7 @@ class Effectless(msgspec.Struct, frozen=True):
 EFFECTLESS: dict[str, Effectless] = {
     "NODE_ENV": Effectless("moonxd behaves alike everywhere; for the form of the log set log.format"),
     "SERVICE_VERSION": Effectless("moonxd reports its own version"),
+    "REDIS_RETRY_DELAY_ON_FAILOVER": Effectless("reconnecting has a jittered backoff of its own", "redis"),
     "REDIS_ENABLE_READY_CHECK": Effectless("a connection is always checked before it is used", "redis"),
     "REDIS_MAX_RETRIES_PER_REQUEST": Effectless("redis.command_timeout_s bounds a command instead", "redis"),
     "REDIS_LAZY_CONNECT": Effectless("the daemon connects when it starts", "redis"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,13 @@ from .tree import Config
 
 #: Parts that run embedded (or not at all) until something of theirs is set.
 PARTS = {"redis": "embedded", "database": "embedded", "kafka": "off", "mongodb": "embedded"}
-#: Keys (and whole tables) that are read and checked but whose part does not exist yet. Shorten it as they appear.
+#: Keys, patterns of keys and whole tables that are read and checked but whose part does not exist yet. Shorten it as
+#: they appear.
 NOT_BUILT = (
+    "daemon.service_name",
+    "worker.heartbeat_interval_s",
+    "chains.*.ws_url",
+    "alchemy.rate_limit_rpm",
     "worker.batch_size",
     "breaker",
     "rate_limit",
@@ -101,9 +107,8 @@ def _conflicts(draft: Draft) -> Iterator[str]:
     for part in ("database", "mongodb"):
         if get(f"{part}.pool_min") > get(f"{part}.pool_max"):
             yield f"{part}.pool_min = {get(f'{part}.pool_min')} is above {part}.pool_max = {get(f'{part}.pool_max')}"
-    for low, high in (("redis.reconnect_min_s", "redis.reconnect_max_s"), ("kafka.retry_min_s", "kafka.retry_max_s")):
-        if get(low) > get(high):
-            yield f"{low} = {get(low):g} is above {high} = {get(high):g}"
+    if get("kafka.retry_min_s") > get("kafka.retry_max_s"):
+        yield f"kafka.retry_min_s is above kafka.retry_max_s = {get('kafka.retry_max_s'):g}"
     for cert, key in (("redis.tls_cert", "redis.tls_key"), ("database.sslcert", "database.sslkey")):
         if (get(cert) is None) != (get(key) is None):
             yield f"{cert} and {key} belong together: set both or neither"
@@ -163,13 +168,18 @@ def _outward(draft: Draft, part: str) -> list[str]:
     ]
 
 
+def is_built(key: str) -> bool:
+    """Whether the part that this key is about exists in this version."""
+    return not any(fnmatchcase(key, pattern) or key.startswith(f"{pattern}.") for pattern in NOT_BUILT)
+
+
 def without_effect(draft: Draft) -> list[str]:
     """One sentence per key that somebody set and that changes nothing in this version."""
     ours = [key for key in draft.origins if key not in draft.ruled]
     sentences = [
         f"{key} ({draft.origins[key]}): accepted, has no effect in this version"
         for key in ours
-        if key in UNUSED or any(key == part or key.startswith(f"{part}.") for part in NOT_BUILT)
+        if key in UNUSED or not is_built(key)
     ]
     unbuilt = {part.rpartition(".")[2] for part in NOT_BUILT if part.startswith("prices.")}
     sentences += [

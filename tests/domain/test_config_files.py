@@ -12,6 +12,7 @@ import pytest
 from moonxd.config import Config, effective, example, import_env, load_config, parse_env
 from moonxd.config.keys import specs_of
 from moonxd.config.parse import parse
+from moonxd.config.rules import UNUSED, is_built
 from tests.services import ROOT
 
 from .test_config_old_variables import EVERY_NAME
@@ -142,3 +143,13 @@ def test_effective_values_are_masked_and_have_an_origin() -> None:
     assert rows["redis.password"] == {"value": "***", "origin": "REDIS_PASSWORD"}
     assert rows["worker.concurrency"] == {"value": 10, "origin": "default"}
     assert list(rows) == list(specs_of(Config))
+
+
+def test_every_key_is_read_somewhere_or_said_to_have_no_effect() -> None:
+    package = ROOT / "moonxd"
+    rooms = [file for file in package.rglob("*.py") if file.parent.name != "config"]
+    # Methods of the sections (to_url, backoff, alchemy_key) read keys on behalf of the rooms.
+    sections = [package / "config" / f"{name}.py" for name in ("core", "sources", "tree")]
+    read = set(re.findall(r"\.([a-z_0-9]+)\b", "\n".join(file.read_text() for file in [*rooms, *sections])))
+    unread = {key for key, spec in specs_of(Config).items() if spec.name not in read and key not in UNUSED}
+    assert {key for key in unread if is_built(key)} == set()

@@ -173,7 +173,7 @@ def test_no_error_shows_a_secret(tmp_path: Path) -> None:
     ("settings", "says"),
     [
         ({"database.pool_min": 9, "database.pool_max": 8}, "database.pool_min = 9 is above database.pool_max = 8"),
-        ({"redis.reconnect_min_s": 9}, "redis.reconnect_min_s = 9 is above redis.reconnect_max_s = 5"),
+        ({"kafka.retry_min_s": 9}, "kafka.retry_min_s is above kafka.retry_max_s = 1"),
         ({"redis.sentinels": "a:1,b:2"}, "redis.sentinels is set without redis.service"),
         ({"redis.service": "m"}, "redis.service is set without redis.sentinels"),
         ({"redis.tls_cert": __file__}, "redis.tls_cert and redis.tls_key belong together"),

@@ -35,7 +35,7 @@ EVERY_NAME: dict[str, tuple[str, Any] | None] = {
     "REDIS_DB=3": ("redis.db", 3),
     "REDIS_CONNECT_TIMEOUT=10001": ("redis.connect_timeout_s", 10.001),
     "REDIS_COMMAND_TIMEOUT=5001": ("redis.command_timeout_s", 5.001),
-    "REDIS_RETRY_DELAY_ON_FAILOVER=150": ("redis.reconnect_min_s", 0.15),
+    "REDIS_RETRY_DELAY_ON_FAILOVER=150": None,
     "REDIS_ENABLE_READY_CHECK=true": None,
     "REDIS_MAX_RETRIES_PER_REQUEST=3": None,
     "REDIS_LAZY_CONNECT=true": None,
@@ -168,7 +168,7 @@ def test_every_value_differs_from_its_default_so_that_the_test_above_can_fail() 
 def test_keys_of_parts_that_are_not_built_are_said_to_have_no_effect(loaded: Any) -> None:
     said = [note for note in loaded.notes if note.endswith("accepted, has no effect in this version")]
     assert "cluster.workers (CLUSTER_WORKERS): accepted, has no effect in this version" in said
-    assert not any(note.startswith(("redis.", "database.", "queue.", "chains.")) for note in said)
+    assert not any(note.startswith(("redis.", "database.", "queue.", "log.")) for note in said)
 
 
 DOCUMENTED_DEFAULTS = {
