@@ -15,7 +15,7 @@ from moonxd.domain.money import UINT256_MAX
 
 from . import truth
 from .http import Request
-from .reply import Reply, as_json
+from .reply import BadBody, Reply, as_json, from_json
 from .universe import COIN, SimToken, Trait
 from .world import SimChain, World
 
@@ -69,14 +69,14 @@ class Admin:
             return as_json({"error": "no such path", "paths": paths}, 404)
         try:
             return route(request, rest[0] if rest else "")
-        except (ConfigError, Permanent, msgspec.MsgspecError) as error:
+        except (BadBody, ConfigError, Permanent, msgspec.ValidationError) as error:
             return as_json({"error": str(error)}, 400)
 
     def _knobs(self, _request: Request, _rest: str) -> Reply:
         return as_json({name: upstream.knobs for name, upstream in self._world.upstreams.items()})
 
     def _turn(self, request: Request, rest: str) -> Reply:
-        self._world.turn(msgspec.json.decode(request.body, type=dict[str, dict[str, Any]]))
+        self._world.turn(from_json(request.body, dict[str, dict[str, Any]]))
         return self._knobs(request, rest)
 
     def _reset(self, _request: Request, _rest: str) -> Reply:
@@ -106,7 +106,7 @@ class Admin:
 
     def _set_wallet(self, request: Request, address: str) -> Reply:
         wallet = bytes.fromhex(parse_address(address)[2:])
-        order = msgspec.json.decode(request.body, type=WalletOrder)
+        order = from_json(request.body, WalletOrder)
         changes = [
             (chain, {_token(chain, token): _amount(raw) for token, raw in balances.items()})
             for chain, balances in ((self._chain(name), balances) for name, balances in order.balances.items())
@@ -116,7 +116,7 @@ class Admin:
         return self._wallet(request, address)
 
     def _deploy(self, request: Request, _rest: str) -> Reply:
-        order = msgspec.json.decode(request.body, type=TokenOrder)
+        order = from_json(request.body, TokenOrder)
         key = bytes.fromhex(parse_address(order.address, what="address")[2:])
         if key == COIN or not 0 <= order.decimals <= 255:
             raise ConfigError("a token needs an address of its own and 0 to 255 decimals")
@@ -139,7 +139,7 @@ class Admin:
 
 def _with_price(token: SimToken, price: Decimal) -> SimToken:
     parts = price.as_tuple()
-    if price <= 0 or not isinstance(parts.exponent, int):
+    if not price.is_finite() or price <= 0 or not isinstance(parts.exponent, int):
         raise ConfigError(f"price_usd must be a positive number, not {price}")
     digits = int("".join(map(str, parts.digits)))
     return msgspec.structs.replace(token, family=token.address, digits=digits, power=parts.exponent)

@@ -10,7 +10,7 @@ import msgspec
 from moonxd.domain.money import WIDE
 
 from .llama import token_at
-from .reply import Reply, as_json
+from .reply import BadBody, Reply, as_json, from_json
 from .universe import SimToken
 from .world import SimChain, World
 
@@ -81,12 +81,13 @@ def lifi_quote(world: World, query: dict[str, str]) -> Reply:
     try:
         chains, tokens = (query["fromChain"], query["toChain"]), (query["fromToken"], query["toToken"])
         route = _Route(world, chains, tokens, query["fromAmount"])
-    except _BadQuestion as error:
+        slippage = float(query.get("slippage", "0.005"))
+    except (_BadQuestion, ValueError) as error:
         return _lifi_error(400, 1011, str(error))
     if not route.is_worth_it:
         failed = {"errorType": "NO_QUOTE", "code": "AMOUNT_TOO_LOW", "tool": "across", "message": "amount too low"}
         return _lifi_error(404, 1002, "No available quotes for the requested transfer", [failed])
-    return as_json(_lifi_step(route, query))._replace(headers=_LIFI_LIMITS)
+    return as_json(_lifi_step(route, query, slippage))._replace(headers=_LIFI_LIMITS)
 
 
 def _lifi_error(status: int, code: int, message: str, errors: list[dict[str, Any]] | None = None) -> Reply:
@@ -106,7 +107,7 @@ def _lifi_token(chain: SimChain, token: SimToken) -> dict[str, Any]:
     }
 
 
-def _lifi_step(route: _Route, query: dict[str, str]) -> dict[str, Any]:
+def _lifi_step(route: _Route, query: dict[str, str], slippage: float) -> dict[str, Any]:
     tool = {"key": "across", "name": "AcrossV4", "logoURI": "https://logos.example/across.svg"}
     sender = query["fromAddress"]
     action = {
@@ -115,7 +116,7 @@ def _lifi_step(route: _Route, query: dict[str, str]) -> dict[str, Any]:
         "toToken": _lifi_token(route.target, route.received),
         "fromChainId": route.source.chain.id,
         "toChainId": route.target.chain.id,
-        "slippage": float(query.get("slippage", "0.005")),
+        "slippage": slippage,
         "fromAddress": sender,
         "toAddress": query.get("toAddress", sender),
     }
@@ -174,14 +175,14 @@ class RelayQuestion(msgspec.Struct, rename="camel"):
 def relay_quote(world: World, body: bytes) -> Reply:
     """POST /quote/v2."""
     try:
-        question = msgspec.json.decode(body, type=RelayQuestion)
+        question = from_json(body, RelayQuestion)
         route = _Route(
             world,
             (question.origin_chain_id, question.destination_chain_id),
             (question.origin_currency, question.destination_currency),
             question.amount,
         )
-    except (msgspec.MsgspecError, _BadQuestion) as error:
+    except (BadBody, _BadQuestion) as error:
         return as_json({"message": str(error), "errorCode": "INVALID_INPUT"}, 400)
     if not route.is_worth_it:
         return as_json({"message": "Amount is too low", "errorCode": "AMOUNT_TOO_LOW"}, 400)

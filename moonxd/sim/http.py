@@ -129,6 +129,9 @@ class Connection:
                     idle.deadline = trio.current_time() + _IDLE_S
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             return
+        except Exception:
+            # One client's accident must not take the simulated world down for everybody else.
+            _log.exception("a connection ended by a mistake of the simulator")
         finally:
             await trio.aclose_forcefully(self._stream)
 
@@ -139,7 +142,10 @@ class Connection:
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserUpgrade as upgrade:
-            await self._upgrade(self._stream, self._ready.pop(), bytes(data[upgrade.args[0] :]))
+            request = self._ready.pop()
+            while self._ready:
+                await self._respond(self._ready.popleft())
+            await self._upgrade(self._stream, request, bytes(data[upgrade.args[0] :]))
             return False
         except httptools.HttpParserError as error:
             await self._refuse(too_large=isinstance(error.__context__, _TooLarge))
@@ -159,7 +165,6 @@ class Connection:
                 await self._stay_silent()
             return False
         except Exception:
-            # One request's accident must not take the simulated world down for everybody else.
             _log.exception("a request could not be answered", extra={"method": request.method})
             reply = as_json({"error": "the simulator failed; its log says why"}, 500)
         if request.gzip and len(reply.body) >= _GZIP_FROM:

@@ -34,9 +34,9 @@ async def _serve(settings: SimSettings, env_file: Path | None) -> None:
                 sys.stderr.flush()
                 async for _signal in signals:
                     return
-        except* OSError as group:
-            reason = group.exceptions[0]
-            raise ConfigError(f"cannot listen on {settings.host}:{settings.port}: {reason}") from None
+        except OSError as error:
+            reason = error.strerror or error
+            raise ConfigError(f"cannot listen on {settings.host}:{settings.port}: {reason}") from error
 
 
 def write_env(path: Path, variables: Mapping[str, str]) -> None:

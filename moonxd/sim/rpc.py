@@ -72,7 +72,7 @@ class Endpoint:
             calls = [_single.decode(raw) for raw in _batch.decode(body)] if _is_batch(body) else [_single.decode(body)]
         except msgspec.ValidationError:
             return self._refused(RpcError(-32600, "invalid request", status=400))
-        except msgspec.DecodeError:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return self._refused(RpcError(-32700, "parse error", status=400))
         methods = tuple(call.method for call in calls)
         self.upstream.methods.update(methods)

@@ -56,7 +56,8 @@ class Simulator:
 async def open_simulator(settings: SimSettings, *, now: Callable[[], float] = time.time) -> AsyncIterator[Simulator]:
     """Serve a simulated world until the block ends; connections end with it. Raises OSError when the port is taken.
 
-    `now` is the wall clock (unix seconds) that heads and prices follow.
+    `now` is the wall clock (unix seconds) that heads and prices follow. An error of the block leaves it as itself, not
+    inside a group.
     """
     world = World(settings, now)
     router = Router(world)
@@ -67,7 +68,14 @@ async def open_simulator(settings: SimSettings, *, now: Callable[[], float] = ti
 
     listeners = await trio.open_tcp_listeners(settings.port, host=settings.host, backlog=_BACKLOG)
     port: int = listeners[0].socket.getsockname()[1]
+    failure: Exception | None = None
     async with trio.open_nursery() as nursery:
         nursery.start_soon(partial(trio.serve_listeners, converse, listeners))
-        yield Simulator(world, port)
-        nursery.cancel_scope.cancel()
+        try:
+            yield Simulator(world, port)
+        except Exception as error:
+            failure = error
+        finally:
+            nursery.cancel_scope.cancel()
+    if failure is not None:
+        raise failure

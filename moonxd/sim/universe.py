@@ -144,7 +144,8 @@ def starting_price(symbol: str, entropy: Entropy) -> tuple[str, int, int]:
 def _unlisted(chain: Chain, index: int, entropy: Entropy) -> SimToken:
     noise = entropy.digest(b"token/%d/%d" % (chain.id, index))
     word = "".join(_SYLLABLES[byte & 15] for byte in noise[20:23])
-    lot = noise[24]
+    # By place and not by chance: every chain has some of every kind.
+    lot = index * 256 // _UNLISTED_PER_CHAIN
     plain = SimToken(
         chain_id=chain.id, key=noise[:20], symbol=word.upper(), name=word.capitalize() + " Token",
         decimals=(18, 18, 18, 9, 8, 6, 0, 24)[noise[25] & 7],
@@ -156,9 +157,9 @@ def _unlisted(chain: Chain, index: int, entropy: Entropy) -> SimToken:
     if lot < 220:
         return _priced(plain, entropy, 0.99)
     if lot < 234:
-        return _priced(plain, entropy, (0.6, 0.3, 0.1)[noise[26] % 3])
+        return _priced(plain, entropy, (0.6, 0.3, 0.1)[index % 3])
     traits = (Trait.BYTES32, Trait.BYTES32, Trait.BYTES32, Trait.MUTE, Trait.ABSURD, Trait.REVERTING, Trait.REVERTING)
-    trait = Trait.POISON if lot >= 252 else traits[noise[26] % len(traits)]
+    trait = Trait.POISON if lot >= 252 else traits[index % len(traits)]
     return msgspec.structs.replace(_priced(plain, entropy, 0.99), trait=trait)
 
 

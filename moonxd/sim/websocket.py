@@ -21,6 +21,8 @@ from .rpc import Endpoint
 _READ = 65536
 _MAX_MESSAGE = 16 << 20
 _IDLE_S = 600.0
+#: How long we wait for the client to agree to an end that we began.
+_FAREWELL_S = 5.0
 #: A client that fell behind further than this is told of the newest heads only.
 _MOST_HEADS = 16
 
@@ -60,16 +62,16 @@ class Session:
             pass
 
     async def _converse(self, nursery: trio.Nursery) -> None:
-        with trio.CancelScope(deadline=trio.current_time() + _IDLE_S) as idle:
-            while self._wire.state is ConnectionState.OPEN:
+        with trio.CancelScope() as idle:
+            while True:
                 await self._events(nursery)
-                data = await self._stream.receive_some(_READ)
-                idle.deadline = trio.current_time() + _IDLE_S
-                self._wire.receive_data(data or None)
+                is_open = self._wire.state is ConnectionState.OPEN
+                idle.deadline = trio.current_time() + (_IDLE_S if is_open else _FAREWELL_S)
+                self._wire.receive_data(await self._stream.receive_some(_READ) or None)
 
     async def _events(self, nursery: trio.Nursery) -> None:
         for event in self._wire.events():
-            if isinstance(event, TextMessage):
+            if isinstance(event, TextMessage) and self._wire.state is ConnectionState.OPEN:
                 await self._on_text(event, nursery)
             elif isinstance(event, Ping):
                 await self._send(event.response())
@@ -77,16 +79,14 @@ class Session:
                 if self._wire.state is ConnectionState.REMOTE_CLOSING:
                     await self._send(event.response())
                 raise _Closed
-            elif isinstance(event, BytesMessage):
+            elif isinstance(event, BytesMessage) and self._wire.state is ConnectionState.OPEN:
                 await self._send(CloseConnection(code=1003, reason="text only"))
-                raise _Closed
 
     async def _on_text(self, event: TextMessage, nursery: trio.Nursery) -> None:
         self._text.append(event.data)
         if sum(map(len, self._text)) > _MAX_MESSAGE:
             await self._send(CloseConnection(code=1009, reason="too large"))
-            raise _Closed
-        if event.message_finished:
+        elif event.message_finished:
             message, self._text = "".join(self._text), []
             await self._on_message(message.encode(), nursery)
 
