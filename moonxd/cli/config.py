@@ -7,34 +7,29 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from . import exits
+
 if TYPE_CHECKING:
     from ..config import Loaded
-
-#: sysexits.h: EX_CONFIG and EX_NOINPUT.
-BAD_CONFIGURATION = 78
-NO_INPUT = 66
 
 app = typer.Typer(help="Show, check and convert the configuration.", no_args_is_help=True)
 
 ConfigFile = Annotated[
     Path | None, typer.Option("--config", "-c", metavar="FILE", help="Configuration file; else MOONXD_CONFIG.")
 ]
-StateDir = Annotated[Path | None, typer.Option("--state-dir", metavar="DIR", help="As given to serve.")]
-Socket = Annotated[Path | None, typer.Option("--socket", metavar="PATH", help="As given to serve.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the answer as JSON.")]
 
 
 @app.command()
 def show(
     config: ConfigFile = None,
-    state_dir: StateDir = None,
-    socket: Socket = None,
-    as_json: Annotated[bool, typer.Option("--json", help="One JSON object: key -> value and origin.")] = False,
+    as_json: AsJson = False,
     changed: Annotated[bool, typer.Option("--changed", help="Only what differs from the defaults.")] = False,
 ) -> None:
     """Every key with its value in effect and where it is from. Secrets are masked."""
     from ..config import effective
 
-    loaded = _load(config, state_dir, socket)
+    loaded = _load(config, as_json)
     rows = {key: row for key, row in effective(loaded).items() if not changed or row["origin"] != "default"}
     if as_json:
         typer.echo(_json(rows))
@@ -46,9 +41,12 @@ def show(
 
 
 @app.command()
-def check(config: ConfigFile = None, state_dir: StateDir = None, socket: Socket = None) -> None:
+def check(config: ConfigFile = None, as_json: AsJson = False) -> None:
     """Whether the configuration can be used: every problem at once, exit code 78 when there is one."""
-    loaded = _load(config, state_dir, socket)
+    loaded = _load(config, as_json)
+    if as_json:
+        typer.echo(_json({"file": loaded.path and str(loaded.path), "notes": loaded.notes, "problems": []}))
+        return
     for note in loaded.notes:
         typer.echo(f"note: {note}")
     typer.echo(f"{loaded.path or 'no file, defaults and variables only'}: ok")
@@ -84,16 +82,18 @@ def example() -> None:
     typer.echo(text(), nl=False)
 
 
-def _load(config: Path | None, state_dir: Path | None, socket: Path | None) -> Loaded:
+def _load(config: Path | None, as_json: bool) -> Loaded:
     import os
 
     from ..config import load_config
     from ..domain.errors import ConfigError
 
-    flags = {"daemon.state_dir": state_dir and str(state_dir), "daemon.socket": socket and str(socket)}
     try:
-        return load_config(config, os.environ, flags)
+        return load_config(config, os.environ)
     except ConfigError as error:
+        if as_json:
+            message, problems = str(error), getattr(error, "problems", (str(error),))
+            typer.echo(_json({"error": {"code": "bad-configuration", "message": message, "problems": list(problems)}}))
         raise _refuse(str(error)) from None
 
 
@@ -105,12 +105,12 @@ def _read(file: Path) -> str:
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         typer.echo(f"{file} cannot be read: {reason}", err=True)
-        raise typer.Exit(NO_INPUT) from None
+        raise typer.Exit(exits.USAGE) from None
 
 
 def _refuse(message: str) -> typer.Exit:
-    typer.echo(message, err=True)
-    return typer.Exit(BAD_CONFIGURATION)
+    typer.echo(f"moonxd: {message}", err=True)
+    return typer.Exit(exits.BAD_CONFIG)
 
 
 def _json(value: Any) -> str:

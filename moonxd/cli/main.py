@@ -179,7 +179,9 @@ def _complain(exit_code: int, code: str, message: str, hint: str | None, argumen
     """To stderr for people; with --json also to stdout, so that a script that parses the answer finds it there."""
     from .output import error_json, plain
 
-    sys.stderr.write(f"moonxd: {plain(message)}\n")
+    # A configuration error lists every problem on a line of its own.
+    lines = [plain(line) for line in message.splitlines()]
+    sys.stderr.write("moonxd: " + "\n".join(lines) + "\n")
     if hint:
         sys.stderr.write(f"        {plain(hint)}\n")
     if "--json" in arguments:

@@ -197,7 +197,8 @@ def _put_old(draft: Draft, name: str, spec: Spec, text: str) -> None:
 def read_own(draft: Draft, environ: Mapping[str, str]) -> None:
     """Put MOONXD_<SECTION>__<KEY>. An empty one counts as not set, an unknown one is an error."""
     known = {spec.variable: key for key, spec in specs_of(Config).items()} | SHORT_FORMS
-    for name in sorted(environ, key=lambda name: (name not in SHORT_FORMS, name)):
+    # The short forms last: the command line's --state-dir and --socket arrive in them, and flags win.
+    for name in sorted(environ, key=lambda name: (name in SHORT_FORMS, name)):
         if not name.startswith("MOONXD_") or name in _OTHERS or not environ[name].strip():
             continue
         if name in known:

@@ -25,11 +25,11 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 def test_show_masks_secrets_and_names_origins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REDIS_PASSWORD", "hunter22")
-    result = RUN.invoke(app, ["show", "--json", "--state-dir", "/tmp/x"])
+    result = RUN.invoke(app, ["show", "--json"])
     rows = json.loads(result.stdout)
     assert result.exit_code == 0
     assert rows["redis.password"] == {"value": "***", "origin": "REDIS_PASSWORD"}
-    assert rows["daemon.state_dir"] == {"value": "/tmp/x", "origin": "flag"}
+    assert rows["worker.concurrency"] == {"value": 10, "origin": "default"}
     text = RUN.invoke(app, ["show", "--changed"]).stdout
     assert '"***"  (REDIS_PASSWORD)' in text
     assert "worker.concurrency" not in text
@@ -43,6 +43,7 @@ def test_check_accepts_and_says_what_has_no_effect(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert f"cluster.workers ({file}): accepted, has no effect in this version" in result.stdout
     assert f"{file}: ok" in result.stdout
+    assert json.loads(RUN.invoke(app, ["check", "--json", "-c", str(file)]).stdout)["file"] == str(file)
 
 
 def test_check_refuses_with_78_and_every_problem(tmp_path: Path) -> None:
@@ -53,6 +54,8 @@ def test_check_refuses_with_78_and_every_problem(tmp_path: Path) -> None:
     assert "worker.concurrency = 0" in result.stderr
     assert "worker.lock_s = 0" in result.stderr
     assert result.stdout == ""
+    as_json = json.loads(RUN.invoke(app, ["check", "--json", "--config", str(file)]).stdout)
+    assert len(as_json["error"]["problems"]) == 2
 
 
 def test_import_env_writes_toml_and_warns_beside_it(tmp_path: Path) -> None:
@@ -74,7 +77,7 @@ def test_import_env_writes_toml_and_warns_beside_it(tmp_path: Path) -> None:
 def test_import_env_refuses_what_cannot_be_used(tmp_path: Path) -> None:
     assert RUN.invoke(app, ["import-env", "-"], input="REDIS_PORT=x\n").exit_code == 78
     missing = RUN.invoke(app, ["import-env", str(tmp_path / "none")])
-    assert missing.exit_code == 66
+    assert missing.exit_code == 2
     assert "cannot be read: No such file" in missing.stderr
 
 

@@ -70,6 +70,8 @@ def test_short_forms_and_paths(tmp_path: Path) -> None:
         tmp_path / "moonxd.db",
     )
     assert load_config(None, {"MOONXD_STATE_DIR": str(tmp_path)}).config.socket == tmp_path / "moonxd.sock"
+    both = {"MOONXD_STATE_DIR": "/short", "MOONXD_DAEMON__STATE_DIR": "/long"}
+    assert load_config(None, both).config.state_dir == Path("/short")
     assert load_config(None, {"XDG_STATE_HOME": "/state"}).config.state_dir == Path("/state/moonxd")
 
 
