@@ -191,10 +191,13 @@ def without_effect(draft: Draft) -> list[str]:
 
 
 def diff_reloadable(old: Config, new: Config) -> tuple[list[str], list[str]]:
-    """The keys that differ: those that take effect on reload, and those that need a restart."""
+    """The keys that differ: those that take effect on reload, and those that need a restart.
+
+    Keys without effect are in neither list.
+    """
     applied: list[str] = []
     restart: list[str] = []
     for key, spec in specs_of(Config).items():
-        if value_at(old, key) != value_at(new, key):
+        if is_built(key) and value_at(old, key) != value_at(new, key):
             (applied if spec.key.live else restart).append(key)
     return applied, restart
