@@ -21,25 +21,43 @@ _LINK = re.compile(
     re.IGNORECASE,
 )
 _DOLLAR_LINK = re.compile(r"^\$.+\..+")
-#: Symbols that fakes wear. Compared after folding look-alike letters, so that UЅDC and USDС are caught too.
-_MAJORS = frozenset(
-    {"eth", "weth", "steth", "wsteth", "bnb", "wbnb", "pol", "wpol", "matic", "wmatic"}
-    | {"usdc", "usdt", "usdt0", "dai", "busd", "frax", "wbtc", "btc", "btcb", "cbbtc", "cbeth"}
-    | {"link", "uni", "aave", "op", "arb", "crv", "ldo", "mkr", "shib", "pepe", "cake", "aero"}
-)
-_FULL_NAMES = frozenset(("usd coin", "tether usd", "tether", "ether", "ethereum", "wrapped ether", "bitcoin", "bnb"))
-#: Cyrillic and Greek letters that look like Latin ones (after case folding), and digits used as letters.
+#: Letters of other alphabets that look like Latin ones; capitals and small letters look different, so both are here.
 _LOOK_ALIKES = str.maketrans(
-    "аеорсухіјѕԁһкмтвнпԛԝѵɡոτενικορυαβχμηɩ₮₿",
-    "aeopcyxijsdhkmtbhnqwvgntevikopyabxmnitb",
+    "ΑΒΕΖΗΙΚΜΝΟΡΤΥΧ" + "ανορτικυ" + "АВЕКМНОРСТУХЅІЈԌԚԜ" + "аеорсухіјѕԁһԛԝ" + "ɡɩ₮₿",
+    "ABEZHIKMNOPTYX" + "avoptiku" + "ABEKMHOPCTYXSIJGQW" + "aeopcyxijsdhqw" + "giTB",
 )
+#: After case folding: the same stroke to the eye.
+_STROKES = str.maketrans("l1|0", "iiio")
 
 
 def skeleton(text: str) -> str:
-    """`text` as the eye reads it: compatibility forms, look-alike letters, accents and case folded away."""
-    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKC", text).casefold())
-    plain = "".join(c for c in folded if not unicodedata.combining(c) and unicodedata.category(c) != "Cf")
-    return "".join(plain.translate(_LOOK_ALIKES).split())
+    """`text` as the eye reads it: compatibility forms, accents, look-alike letters, case and spaces folded away."""
+    parts = unicodedata.normalize("NFKD", text)
+    plain = "".join(c for c in parts if not unicodedata.combining(c) and unicodedata.category(c) != "Cf")
+    return "".join(plain.translate(_LOOK_ALIKES).casefold().translate(_STROKES).split())
+
+
+#: Worn by fakes more than by unlisted originals: an unlisted token with such a symbol or name is spam.
+_COINS = (
+    *("ETH", "WETH", "stETH", "wstETH", "BNB", "WBNB", "POL", "WPOL", "MATIC", "WMATIC"),
+    *("USDC", "USDT", "DAI", "BUSD", "BTC", "WBTC", "BTCB", "cbBTC"),
+)
+_COIN_NAMES = ("USD Coin", "Tether USD", "Tether", "Ether", "Ethereum", "Wrapped Ether", "Bitcoin", "Wrapped BTC")
+#: Deployed on more chains than any list follows: spam only when written with look-alike characters.
+_TOKENS = (
+    *("USDT0", "FRAX", "GHO", "USDe", "USDS", "cbETH", "rETH", "weETH"),
+    *("LINK", "UNI", "AAVE", "OP", "ARB", "CRV", "LDO", "MKR", "SHIB", "PEPE", "CAKE", "AERO"),
+)
+#: By what the eye sees: so UЅDС (Cyrillic) and LlNK are caught too.
+_SEEN = {skeleton(text): text for text in (*_COINS, *_COIN_NAMES, *_TOKENS)}
+
+
+def _imitated(text: str | None) -> str | None:
+    """The well-known coin that `text` is taken for."""
+    known = _SEEN.get(skeleton(text)) if text else None
+    if known is None or text is None or (known in _TOKENS and known.casefold() == text.casefold()):
+        return None
+    return known
 
 
 def spam_reason(balance: TokenBalance) -> str | None:
@@ -54,16 +72,10 @@ def spam_reason(balance: TokenBalance) -> str | None:
             return "advertises an address"
         if text and _LURE.search(text):
             return "promises something"
-    if meta.symbol and skeleton(meta.symbol) in _MAJORS:
-        return f"poses as {skeleton(meta.symbol).upper()}"
-    if meta.name and skeleton(meta.name) in _SQUEEZED_NAMES:
-        return f"poses as {meta.name}"
-    return None
+    imitated = _imitated(meta.symbol) or _imitated(meta.name)
+    return f"poses as {imitated}" if imitated else None
 
 
 def is_spam(balance: TokenBalance) -> bool:
     """Whether `balance` is to be flagged as spam."""
     return spam_reason(balance) is not None
-
-
-_SQUEEZED_NAMES = frozenset(skeleton(name) for name in _FULL_NAMES)

@@ -8,12 +8,12 @@ import pytest
 import trio
 
 from moonxd.adapters.chains import TokenList, build_reader
-from moonxd.adapters.chains.tokens import ListedToken
 from moonxd.adapters.rpc import Transport, open_transport
 from moonxd.domain.address import NATIVE
 from moonxd.domain.chain import CHAINS
 from moonxd.domain.errors import Transient
 from moonxd.domain.token import ChainSnapshot, TokenMeta
+from moonxd.domain.tokenlist import ListedToken
 from moonxd.ports import ChainReader
 from tests.services.anvil import (
     EMPTY_ANSWER,

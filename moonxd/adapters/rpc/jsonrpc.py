@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import time
-import unicodedata
 from collections.abc import Callable, Sequence
 from itertools import count
 from typing import Any, NamedTuple, TypeVar
@@ -12,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 import msgspec
 import trio
 
+from ...domain.text import clean_text
 from .endpoint import Endpoint
 from .errors import (
     FAILURES,
@@ -68,9 +68,8 @@ class Call(NamedTuple):
 
 
 def _clean(text: str) -> str:
-    """What the other side said, fit for a log line: one line, no control or format characters, cut."""
-    plain = "".join(c if unicodedata.category(c)[0] != "C" else " " for c in text[: 2 * _TEXT_MAX])
-    return " ".join(plain.split())[:_TEXT_MAX]
+    """What the other side said, fit for a log line."""
+    return clean_text(text[: 2 * _TEXT_MAX], _TEXT_MAX) or ""
 
 
 class RpcClient:
