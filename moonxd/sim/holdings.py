@@ -8,8 +8,8 @@ from math import gcd
 from .entropy import Entropy
 from .universe import COIN, SimToken, Universe
 
-#: How many wallets' contents are kept before the memory is emptied; they can be derived again.
-_REMEMBERED = 20_000
+#: How many wallets are kept (about 5 kB each) before all are forgotten; deriving one again costs 50 us.
+_REMEMBERED = 2_000
 _MOST_TOKENS = 40
 ZERO_WORD = "0" * 64
 
