@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import sys
 import threading
 import time
@@ -62,7 +63,9 @@ def demo(
     """
     from .demo_world import world
 
-    live = sys.stdin.isatty() and sys.stdout.isatty() and not once and not json
+    from tui.run import can_show
+
+    live = can_show(os.environ) and not once and not json
     with world(state_dir, seed=seed, latency_ms=latency_ms, error_rate=error_rate) as socket:
         if live:
             raise typer.Exit(_watch(socket))
@@ -214,7 +217,7 @@ def _show(summary: Summary) -> None:
 
 def _watch(socket: Path) -> int:
     """The live view, fed until it is left."""
-    from tui.app import run_top
+    from tui.run import run_top
 
     leave = threading.Event()
     feeder = threading.Thread(target=_feed, args=(socket, leave), name="demo-feeder", daemon=True)
