@@ -2,23 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 import trio
 
-from moonxd.adapters.memory.ledger import MemoryLedger
-from moonxd.adapters.postgres.ledger import open_postgres_ledger
-from moonxd.adapters.sqlite.ledger import open_sqlite_ledger
 from moonxd.domain.errors import LeaseLost
 from moonxd.domain.ledger import Admitted, AlreadyCommitted, Busy
 from moonxd.domain.token import TokenRef
+from tests.conformance.conftest import Opener
 from tests.conformance.ledger_data import (
     WholeLedger,
     address,
@@ -34,40 +29,6 @@ from tests.conformance.ledger_data import (
     refs,
     synced,
 )
-
-Opener = Callable[[], AbstractAsyncContextManager[WholeLedger]]
-
-
-class SystemClock:
-    def now(self) -> float:
-        return datetime.now(UTC).timestamp()
-
-
-@asynccontextmanager
-async def open_memory() -> AsyncIterator[WholeLedger]:
-    yield MemoryLedger(SystemClock())
-
-
-@pytest.fixture(params=["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
-def open_ledger(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
-    if request.param == "memory":
-        return open_memory
-    if request.param == "sqlite":
-        return lambda: open_sqlite_ledger(tmp_path / "ledger.db")
-    dsn = request.getfixturevalue("postgres_dsn")
-    return lambda: open_postgres_ledger(dsn)
-
-
-@pytest.fixture
-async def ledger(open_ledger: Opener) -> AsyncIterator[WholeLedger]:
-    async with open_ledger() as opened:
-        yield opened
-
-
-@pytest.fixture
-def wallet() -> str:
-    return new_wallet()
-
 
 # ---- admission, fence, lease ---------------------------------------------------------------------------------------
 
