@@ -248,7 +248,7 @@ async def trickle(peer: Peer) -> None:
     await peer.send(b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n")
     while True:
         await peer.send(b".")
-        await trio.sleep(0.005)
+        await trio.sleep_until(trio.current_time() + 0.005)
 
 
 async def endless_headers(peer: Peer) -> None:
