@@ -61,9 +61,9 @@ def demo(
     On a terminal this opens the live view until q; else, or with --once, it syncs some wallets and says how it went.
     A real daemon's state (MOONXD_STATE_DIR) is never touched.
     """
-    from .demo_world import world
-
     from tui.run import can_show
+
+    from .demo_world import world
 
     live = can_show(os.environ) and not once and not json
     with world(state_dir, seed=seed, latency_ms=latency_ms, error_rate=error_rate) as socket:
