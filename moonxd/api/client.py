@@ -8,6 +8,7 @@ httpx is imported when a client is made, not with this module: most commands are
 
 from __future__ import annotations
 
+import socket as plain_socket
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 from pathlib import Path
@@ -68,6 +69,7 @@ class Client:
         # No TLS on a unix socket, so nothing to verify; loading the certificates would take longer than the call.
         transport = httpx.HTTPTransport(uds=str(socket), verify=False)
         self._http = httpx.Client(base_url=_BASE, transport=transport, trust_env=False)
+        self._is_known = False
 
     def __enter__(self) -> Client:
         return self
@@ -80,12 +82,14 @@ class Client:
 
     def call(self, call: Call[T]) -> T:
         """Raises DaemonUnreachable, NotPermitted or ApiError."""
+        self._knock()
         with _explained(self._socket):
             response = self._http.request(**_arguments(call))
         return _decode(call, response)
 
     def stream(self) -> Generator[Snapshot | Delta]:
         """The live view: a snapshot, then deltas (and a snapshot again after a gap). Ends when the daemon stops."""
+        self._knock()
         with _explained(self._socket), self._http.stream("GET", "/v1/stream", timeout=_patience(SILENCE_S)) as response:
             if response.is_error:
                 response.read()
@@ -95,6 +99,18 @@ class Client:
                 event = parser.line(line)
                 if event is not None:
                     yield event
+
+    def _knock(self) -> None:
+        """Before the first request: httpcore leaves the socket of a failed connection open."""
+        if self._is_known:
+            return
+        with plain_socket.socket(plain_socket.AF_UNIX) as probe:
+            probe.settimeout(_CONNECT_S)
+            try:
+                probe.connect(str(self._socket))
+            except OSError as error:
+                raise _cannot_connect(self._socket, error) from error
+        self._is_known = True
 
 
 class AsyncClient:
@@ -244,6 +260,10 @@ def _cannot_connect(socket: Path, error: BaseException) -> ClientError:
             return DaemonUnreachable(
                 f"no daemon is running at {socket} (the socket is left over from one that died)",
                 "start one with `moonxd serve`; it removes the old socket by itself",
+            )
+        case TimeoutError() | BlockingIOError():
+            return DaemonUnreachable(
+                f"the daemon at {socket} does not accept connections", "it is overloaded or stopped; its log says more"
             )
         case OSError() as cause:
             return DaemonUnreachable(f"cannot connect to the daemon at {socket}: {cause}", "check the path")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Awaitable, Callable
+from contextlib import aclosing
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -99,13 +100,14 @@ async def read_optional_body(request: Request, kind: type[T], default: T) -> T:
 async def _read(request: Request) -> bytes:
     body = bytearray()
     size = 0
-    async for piece in request.stream():
-        size += len(piece)
-        if size <= MAX_BODY:
-            body += piece
-        elif size > _DRAIN_BYTES:
-            connection_of(request).cut()
-            break
+    async with aclosing(request.stream()) as pieces:
+        async for piece in pieces:
+            size += len(piece)
+            if size <= MAX_BODY:
+                body += piece
+            elif size > _DRAIN_BYTES:
+                connection_of(request).cut()
+                break
     if size > MAX_BODY:
         raise Refused(413, "too-large", f"the request's body has more than {MAX_BODY} bytes", "send less metadata")
     return bytes(body)

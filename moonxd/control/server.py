@@ -42,7 +42,7 @@ from .request import DEADLINE_S, Handler, guarded
 from .requeue import DEADLINE_S as REQUEUE_S
 from .requeue import requeue
 from .settled import Settlements
-from .stream import EventStream
+from .stream import STALLED_S, EventStream
 from .wallets import Wallets
 from .workers import Fleet
 
@@ -53,14 +53,25 @@ MAX_VIEWERS = 64
 
 
 class ControlPlane:
-    """The API of one daemon: the routes and what they share."""
+    """The API of one daemon: the routes and what they share. A viewer that takes nothing for `stalled` s is cut."""
 
-    def __init__(self, deps: Deps, *, feed: Feed | None = None) -> None:
+    def __init__(self, deps: Deps, *, feed: Feed | None = None, stalled: float = STALLED_S) -> None:
         self._deps = deps
+        self._stalled = stalled
         self._settlements = Settlements()
         self._feed = feed or Feed(deps.sample)
         self._stopping = trio.Event()
         self.app: App = Starlette(routes=self._routes(), exception_handlers={HTTPException: _no_such_route})
+
+    @property
+    def viewers(self) -> int:
+        """Live streams open now."""
+        return self._feed.watchers
+
+    @property
+    def waiters(self) -> int:
+        """Jobs that somebody waits for now."""
+        return self._settlements.watched
 
     def settled(self, job: Job, outcome: Outcome) -> None:
         """`outcome` of `job` is in the queue: whoever waits for the job hears of it now."""
@@ -78,7 +89,7 @@ class ControlPlane:
     async def _stream(self, request: Request) -> Response:
         if self._feed.watchers >= MAX_VIEWERS:
             raise Refused(503, "busy", f"{MAX_VIEWERS} viewers watch already", "close one of them")
-        return EventStream(self._feed.frames())
+        return EventStream(self._feed.frames(), stalled=self._stalled)
 
     def _routes(self) -> list[Route]:
         """Every path is served under /v1; those that dashboards know from before also without it."""

@@ -30,6 +30,10 @@ class Settlements:
         elif isinstance(outcome, Failed):
             self._keep(_detail(job, JobState.FAILED, now_ms, reason=outcome.reason))
 
+    @property
+    def watched(self) -> int:
+        return len(self._waiting)
+
     def recent(self, job_id: str) -> JobDetail | None:
         return self._recent.get(job_id)
 

@@ -23,7 +23,7 @@ class EventStream(Response):
     media_type = "text/event-stream"
     body = b""
 
-    def __init__(self, frames: AsyncGenerator[bytes], *, stalled: float = STALLED_S) -> None:
+    def __init__(self, frames: AsyncGenerator[bytes], *, stalled: float) -> None:
         self._frames = frames
         self._stalled = stalled
         self.status_code = 200

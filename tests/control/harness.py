@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 import msgspec
 import trio
 
-from moonxd.adapters.bullmq import BullQueue
+from moonxd.adapters.bullmq.queue import BullQueue
 from moonxd.adapters.memory.ledger import MemoryLedger
 from moonxd.adapters.redis.client import open_redis
 from moonxd.adapters.redis.settings import parse_redis_url
@@ -30,6 +30,44 @@ from moonxd.domain.job import Completed, Failed, Job, JobOptions, NewJob, Outcom
 T = TypeVar("T")
 WALLET = "0x" + "ab" * 20
 _numbers = count(1)
+PICTURE = Snapshot(
+    seq=0,
+    at=0.0,
+    daemon=Daemon(
+        version="0.1.0",
+        pid=4242,
+        worker="test-worker",
+        host="testhost",
+        state="running",
+        started_at=0,
+        slots=10,
+        slots_busy=0,
+        is_paused=False,
+        rss_bytes=50_000_000,
+        cpu=0.0,
+        loop_lag=0.0,
+        redis="embedded",
+        database="embedded",
+    ),
+    queue=QueueDepth(
+        name="q",
+        waiting=0,
+        prioritized=0,
+        active=0,
+        delayed=0,
+        waiting_children=0,
+        completed=0,
+        failed=0,
+        paused=0,
+        is_paused=False,
+    ),
+    rates=Rates(completed=0, failed=0, retried=0, per_second=0.0, p50=None, p95=None),
+    running=(),
+    chains=(),
+    breakers=None,
+    failures=(),
+    children=(),
+)
 
 
 class WallClock:
@@ -55,33 +93,15 @@ class Bench:
         self.samples += 1
         counts = msgspec.structs.asdict(await self.queue.counts())
         now = time.time()
-        return Snapshot(
-            seq=0,
-            at=now,
-            daemon=Daemon(
-                version="0.1.0",
-                pid=4242,
-                worker="test-worker",
-                host="testhost",
-                state=self.state,
-                started_at=now - 60,
-                slots=10,
-                slots_busy=self.slots_busy,
-                is_paused=self.worker_paused,
-                rss_bytes=50_000_000,
-                cpu=0.03,
-                loop_lag=0.001,
-                redis="embedded",
-                database="embedded",
-            ),
-            queue=QueueDepth(name=self.queue.name, **counts),
-            rates=Rates(completed=0, failed=0, retried=0, per_second=0.0, p50=None, p95=None),
-            running=(),
-            chains=(),
-            breakers=None,
-            failures=(),
-            children=self.children,
+        daemon = msgspec.structs.replace(
+            PICTURE.daemon,
+            state=self.state,
+            started_at=now - 60,
+            slots_busy=self.slots_busy,
+            is_paused=self.worker_paused,
         )
+        queue = QueueDepth(name=self.queue.name, **counts)
+        return msgspec.structs.replace(PICTURE, at=now, daemon=daemon, queue=queue, children=self.children)
 
     def pause_worker(self, paused: bool) -> None:
         self.worker_paused = paused
@@ -168,13 +188,14 @@ async def serving(
     *,
     grace: float = 1.0,
     feed: dict[str, Any] | None = None,
+    stalled: float = 30.0,
     **replaced: Any,
 ) -> AsyncGenerator[Served]:
     """A served plane; at the end it is stopped, which has to work within the grace whatever its clients do."""
     async with queue_on(redis_url) as queue:
         bench = Served(queue, socket)
         deps = dataclasses.replace(bench.deps(), **replaced)
-        bench.plane = ControlPlane(deps, feed=Feed(deps.sample, **(feed or {"period": 0.02})))
+        bench.plane = ControlPlane(deps, feed=Feed(deps.sample, **(feed or {"period": 0.02})), stalled=stalled)
         with unix_listener(socket) as listener, trio.CancelScope() as patience:
             async with trio.open_nursery() as nursery:
                 await nursery.start(partial(serve_control, bench.plane, [listener], bench.stop, grace=grace))
