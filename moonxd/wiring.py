@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 import trio
@@ -94,8 +94,10 @@ async def open_ledger(config: Config) -> AsyncIterator[Database]:
         async with open_sqlite_ledger(config.sqlite_path) as ledger:
             yield ledger
         return
-    from .adapters.postgres import open_postgres_ledger
+    from .adapters.postgres.ledger import open_postgres_ledger
 
+    for step in await migrate_ledger(config):
+        log.info("database migrated: %s", step)
     async with open_postgres_ledger(
         postgres_dsn(config),
         min_size=database.pool_min,
@@ -103,9 +105,18 @@ async def open_ledger(config: Config) -> AsyncIterator[Database]:
         idle_s=database.pool_idle_s,
         wait_s=database.pool_wait_s,
         connect_timeout_s=database.connect_timeout_s,
-        statement_timeout_s=database.statement_timeout_s,
     ) as ledger:
         yield ledger
+
+
+async def migrate_ledger(config: Config, *, dry_run: bool = False) -> list[str]:
+    """Bring the PostgreSQL database up to date; the steps taken (with `dry_run`: that would be).
+
+    Raises ConfigError when it refuses or holds foreign tables, Transient when it cannot be reached.
+    """
+    from .adapters.postgres.migrate import migrate
+
+    return await migrate(postgres_dsn(config), dry_run=dry_run, connect_timeout_s=config.database.connect_timeout_s)
 
 
 def ledger_name(config: Config) -> str:
@@ -118,12 +129,17 @@ def ledger_name(config: Config) -> str:
 
 
 def postgres_dsn(config: Config) -> str:
-    """With the TLS files, which libpq takes as parameters."""
-    from psycopg.conninfo import make_conninfo
+    """With what libpq takes as parameters: the TLS files, and the server's own bound on a statement."""
+    from psycopg.conninfo import conninfo_to_dict, make_conninfo
 
     database = config.database
+    given: dict[str, Any] = dict(conninfo_to_dict(database.to_url().reveal()))
     files = {"sslrootcert": database.sslrootcert, "sslcert": database.sslcert, "sslkey": database.sslkey}
-    return make_conninfo(database.to_url().reveal(), **{name: str(path) for name, path in files.items() if path})
+    beside = {name: str(path) for name, path in files.items() if path}
+    # Options in the URL are the operator's word; a connection pooler may know none.
+    given = {name: value for name, value in given.items() if name not in beside}
+    given.setdefault("options", f"-c statement_timeout={int(database.statement_timeout_s * 1000)}")
+    return make_conninfo(**given, **beside)
 
 
 # ---- chains and prices: opened anew on a reload ------------------------------------------------------------------

@@ -30,6 +30,7 @@ COMMANDS = {
     "operations": "ledger",
     "events": "ledger",
     "config": "config",
+    "migrate": "migrate",
     "tokens": "tokens",
     "simulate": "simulate",
     "version": "version",
