@@ -17,7 +17,7 @@ from ...domain.token import ChainSnapshot, TokenBalance, TokenMeta, TokenRef
 from ...domain.tokenlist import safe_logo
 from ...ports import Cache
 from ..rpc import RpcClient
-from ..rpc.errors import Garbage, RpcError
+from ..rpc.errors import Garbage, Refused, RpcError
 from .metadata import UNKNOWN, MetadataBook
 from .multicall import native_balance
 from .reading import Endpoints, parse_quantity, together
@@ -133,7 +133,7 @@ class AlchemyReader:
                 raise Garbage(f"{client.host}: answered garbage to {method}: the same page again")
             keys.add(page.page_key)
             params = [wallet, "erc20", {"pageKey": page.page_key}]
-        raise Permanent(
+        raise Refused(
             f"{client.host}: the wallet holds more than {_PAGES_MAX} pages of tokens on {self._chain.slug}: "
             "give this chain a plain RPC URL, which reads listed tokens only"
         )

@@ -9,7 +9,7 @@ from typing import TypeVar
 import trio
 
 from ...domain.chain import Chain
-from ...domain.errors import Permanent, Transient
+from ...domain.errors import MoonxdError, Permanent, Transient
 from ..rpc import RpcClient
 from ..rpc.errors import FAILURES, Garbage, Refused
 
@@ -27,16 +27,16 @@ class WrongChain(Refused):
 
 
 async def together(*tasks: Callable[[], Awaitable[object]]) -> None:
-    """Run `tasks` at once. The first endpoint failure cancels the others and is raised by itself, in no group."""
+    """Run `tasks` at once. The first of our errors cancels the others and is raised by itself, in no group."""
     if len(tasks) == 1:
         await tasks[0]()
         return
-    failures: list[Exception] = []
+    failures: list[MoonxdError] = []
 
     async def guarded(task: Callable[[], Awaitable[object]]) -> None:
         try:
             await task()
-        except FAILURES as error:
+        except MoonxdError as error:
             failures.append(error)
             nursery.cancel_scope.cancel()
 

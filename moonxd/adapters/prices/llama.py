@@ -96,7 +96,8 @@ class LlamaPrices:
         if not isinstance(entry, dict):
             return None
         usd = _usd(entry.get("price"))
-        confidence = _number(entry.get("confidence"), _UNSTATED)
+        stated = entry.get("confidence")
+        confidence = _UNSTATED if stated is None else _number(stated, -1.0)
         if usd is None or not self._min_confidence <= confidence <= 1.0:
             return None
         return Price(usd, self.name, confidence, _number(entry.get("timestamp"), 0.0))
