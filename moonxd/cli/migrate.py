@@ -19,7 +19,7 @@ def migrate(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Try everything, keep nothing.")] = False,
     json: Json = False,
 ) -> None:
-    """Create or extend the tables in DATABASE_URL: forward only, in one transaction. `serve` does the same at its start.
+    """Create or extend the tables in DATABASE_URL, forward only, in one transaction; `serve` does it too at its start.
 
     Existing tables keep their names, columns and rows. The embedded database is always up to date.
     """
