@@ -149,14 +149,15 @@ class Dispatcher:
 
     async def _claim_all(self) -> None:
         """Claim until the queue has no more or the slots are full."""
-        width = 1
+        width, found = 1, 0
         self._look_at, self._deaf = float("inf"), False
         self._claiming = True
         try:
             while self._idle and self.is_open:
                 if not await self._claim(min(width, len(self._idle))):
                     return
-                width = min(width * 2, _WIDEST)
+                found += width
+                width = min(found, _WIDEST)
             self._look_at = -float("inf")  # there may be more: look when a slot is idle again
         finally:
             self._claiming = False
