@@ -295,14 +295,21 @@ class TrioConnection(AsyncConnection[Any]):
 
 
 def parsed(dsn: str) -> dict[str, Any]:
-    """The parameters of `dsn`. Raises ConfigError that does not repeat it: it may hold a password."""
+    """The parameters of `dsn`. Raises a ConfigError that does not repeat it: it may hold a password."""
     try:
-        return dict(conninfo_to_dict(dsn))
+        parameters = dict(conninfo_to_dict(dsn))
     except psycopg.Error:
         # Without the cause: libpq's message repeats the address.
         raise ConfigError(
             "the PostgreSQL address cannot be read: write postgresql://user:password@host:port/database"
         ) from None
+    # A part of the password would be taken for the host, and would be in every message about it.
+    if not str(parameters.get("port") or "0").replace(",", "").isdigit() or "@" in str(parameters.get("host") or ""):
+        raise ConfigError(
+            "the PostgreSQL address cannot be read: write postgresql://user:password@host:port/database, "
+            "with special characters of the password percent-encoded (@ is %40)"
+        )
+    return parameters
 
 
 #: Notice a dead peer in a minute where TCP's own default is two hours.

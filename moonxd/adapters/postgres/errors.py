@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -10,8 +11,9 @@ from psycopg import errors as e
 
 from ...domain.errors import ConfigError, MoonxdError, Permanent, Transient
 
-#: Refused by the server whatever we send until somebody changes its or our configuration.
-REFUSALS = (e.InvalidPassword, e.InvalidAuthorizationSpecification, e.InvalidCatalogName)
+#: Refused by the server until somebody changes its or our configuration. libpq gives no code while connecting, only
+#: the server's sentence; one in another language passes for a server that is away, and is tried again.
+_REFUSAL = re.compile(r"authentication failed|no password supplied|no pg_hba\.conf entry|does not exist")
 #: Two transactions met; the server undid ours and it may simply be sent again.
 COLLISIONS = (e.SerializationFailure, e.DeadlockDetected)
 
@@ -38,7 +40,7 @@ def translated(error: psycopg.Error, doing: str) -> MoonxdError:
 
 def unreachable(error: psycopg.Error) -> MoonxdError:
     """A connection that could not be opened. ConfigError when trying again cannot help."""
-    if isinstance(error, REFUSALS):
+    if _REFUSAL.search(str(error)):
         return ConfigError(f"PostgreSQL refuses us ({_last_line(error)}): check user, password and database name")
     return Transient(f"PostgreSQL cannot be reached: {_last_line(error)}")
 
