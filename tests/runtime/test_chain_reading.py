@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from moonxd.adapters.chains import PUBLIC_ENDPOINTS, TokenList, build_reader
+from moonxd.adapters.chains import PUBLIC_ENDPOINTS, MulticallReader, TokenList, build_reader
 from moonxd.adapters.chains.reading import Endpoints, together
 from moonxd.adapters.rpc import Endpoint, RpcClient, Transport, open_transport
 from moonxd.adapters.rpc.errors import Garbage, RateLimited, Refused, TimedOut, TooLarge, Unreachable
@@ -142,6 +142,45 @@ async def test_a_call_that_cannot_fail_but_does(reader: Callable[..., ChainReade
             await reader(server.url).read(WALLET, TOKENS)
 
 
+async def test_requests_that_are_too_large_for_them_are_halved(reader: Callable[..., ChainReader]) -> None:
+    node = FakeNode(8453)
+    node.balances = {f"0x{number:040x}": number for number in range(1, 101)}
+
+    def small_only(params: list[Any]) -> Any:
+        if len(params[0]["data"]) > 15_000:
+            return http(b"", status="413 Payload Too Large")
+        return node.aggregate3(params)
+
+    node.answers["eth_call"] = small_only
+    async with serving(node) as server:
+        snapshot = await reader(server.url).read(WALLET, list(node.balances))
+    assert {balance.token.address: balance.raw for balance in snapshot.balances[1:]} == node.balances
+    assert snapshot.quarantined == {}
+
+
+async def test_a_quarantine_ends(transport: Transport) -> None:
+    node, poison = FakeNode(8453), "0x" + "de" * 20
+    tokens = [*TOKENS, poison]
+    node.balances = dict.fromkeys(tokens, 3)
+
+    def poisoned(params: list[Any]) -> Any:
+        if poison[2:] in params[0]["data"]:
+            raise RpcFault(-32000, "out of gas")
+        return node.aggregate3(params)
+
+    async with serving(node) as server:
+        for quarantine_s, asked_again in ((3600.0, False), (0.0, True)):
+            node.answers["eth_call"] = poisoned
+            where = Endpoints(BASE, [RpcClient(transport, Endpoint(server.url))], retries=0)
+            reader = MulticallReader(BASE, where, TokenList([]), NoCache(), quarantine_s=quarantine_s)
+            first = await reader.read(WALLET, tokens)
+            assert first.quarantined == {poison: "balanceOf fails: out of gas"}
+            assert len(first.balances) == len(tokens)
+            node.answers["eth_call"] = node.aggregate3
+            second = await reader.read(WALLET, tokens)
+            assert (poison in second.quarantined) != asked_again
+
+
 # ---- nodes that lag ----
 
 
@@ -182,6 +221,15 @@ async def test_a_failed_read_is_tried_again(reader: Callable[..., ChainReader]) 
         node.answers["eth_call"] = raising(*[RpcFault(-32603, "oops")] * 3, then=node.aggregate3)
         with pytest.raises(Transient, match="oops"):
             await reader(server.url, retries=2).read(WALLET, [])
+
+
+async def test_a_rate_limit_is_waited_out(reader: Callable[..., ChainReader]) -> None:
+    node = FakeNode(8453)
+    slow = http(b"", status="429 Too Many Requests", headers="Retry-After: 0\r\n")
+    answers = [slow, slow]
+    node.answers["eth_call"] = lambda params: answers.pop() if answers else node.aggregate3(params)
+    async with serving(node) as server:
+        assert len((await reader(server.url, retries=2).read(WALLET, [])).balances) == 1
 
 
 async def test_what_cannot_help_is_not_tried_again(reader: Callable[..., ChainReader]) -> None:

@@ -15,6 +15,7 @@ import trustme
 
 from moonxd.adapters.rpc import Endpoint, Transport, open_transport
 from moonxd.adapters.rpc.errors import EndpointError, Garbage, TimedOut, TooLarge, Unreachable
+from moonxd.adapters.rpc.transport import default_tls
 from moonxd.adapters.rpc.wire import Reply, parse_retry_after
 from moonxd.domain.errors import ConfigError
 from moonxd.version import VERSION
@@ -393,6 +394,12 @@ async def test_tls_to_a_server_that_speaks_none(authority: trustme.CA) -> None:
     async with serving(once(b"HTTP/1.1 400 no\r\n\r\n")) as server, open_transport(connect_s=0.5) as transport:
         with pytest.raises(Unreachable, match=r"cannot connect|no connection"):
             await post(transport, server.url.replace("http", "https"))
+
+
+def test_a_machine_without_authorities_gets_certifis(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", "/nonexistent")
+    monkeypatch.setenv("SSL_CERT_DIR", "/nonexistent")
+    assert len(default_tls().get_ca_certs()) > 50
 
 
 # ---- endpoints ----

@@ -20,7 +20,8 @@ from .reading import together
 #: Node texts for "this block is not known here": a load-balanced neighbour that lags behind the one asked before.
 _LAGGING = re.compile(
     r"header not found|block not found|unknown block|missing trie node|not processed yet|block height is"
-    r"|blockoutofrange|block is not available|cannot find block|block number is in the future|after last accepted",
+    r"|blockoutofrange|block is not available|(cannot|could not) find block|resource not found|header for hash"
+    r"|block number is in the future|after last accepted",
     re.IGNORECASE,
 )
 #: Node texts for "this call is too much": split it.
@@ -29,7 +30,7 @@ _TOO_HEAVY = re.compile(
     r"|too large|too big|exceeds? (the )?(max|limit)|response size",
     re.IGNORECASE,
 )
-_FAILED_ALONE = "reading it fails"
+_FAILED_ALONE = "it reverts or burns its gas"
 
 
 def is_lagging(error: RpcError) -> bool:
