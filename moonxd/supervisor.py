@@ -54,7 +54,7 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ChildFailed(MoonxdError):
-    """A critical child used up its restarts: the daemon cannot do its work."""
+    """A critical child used up its restarts, the last time for its `__cause__`: the daemon cannot do its work."""
 
 
 class _Status:
@@ -67,6 +67,7 @@ class _Status:
         self.restarts = 0
         self.recent: deque[float] = deque()
         self.last_error: str | None = None
+        self.cause: Exception | None = None
         self.scope = trio.CancelScope()
         self.ready = trio.Event()
         self.stopped = trio.Event()
@@ -134,12 +135,13 @@ class Supervisor:
         if status.state == "failed" and child.critical and self.failure is None:
             # Not raised here: the others are to drain in order, as on any other stop.
             self.failure = ChildFailed(f"{child.name} failed for good: {status.last_error}")
+            self.failure.__cause__ = status.cause
             self._stop.set()
 
     async def _once(self, status: _Status) -> bool:
         """One life of a child; True when it is to be started again."""
         child = status.child
-        error = await self._live(status)
+        error = status.cause = await self._live(status)
         if error is None and self._stop.is_set():
             return False
         text = describe(error) if error is not None else "it ended by itself"

@@ -57,5 +57,6 @@ def run(file: Path | None, flags: dict[str, Any]) -> int:
                 log.critical("the daemon broke", exc_info=error)
                 return exits.BAD
             log.critical("the daemon cannot go on: %s", describe(cause))
-            return exits.BAD_CONFIG if isinstance(cause, ConfigError) else exits.BAD
+            misconfigured = isinstance(cause, ConfigError) or isinstance(cause.__cause__, ConfigError)
+            return exits.BAD_CONFIG if misconfigured else exits.BAD
     return exits.OK
