@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import random
 import ssl
 import time
 import zlib
@@ -239,6 +240,41 @@ async def test_a_cancelled_request_gives_its_slot_back() -> None:
             with trio.move_on_after(0.02):
                 await post(transport, server.url)
         assert server.connections == 3
+
+
+async def test_answers_never_get_mixed_up_under_cancellation() -> None:
+    """Requests given up at random moments leave neither a stuck slot nor an answer for the next question."""
+    dice = random.Random(7)
+
+    async def echo(peer: Peer) -> None:
+        while True:
+            _, body = await peer.request()
+            await trio.lowlevel.checkpoint()
+            half = len(answer := http(body * 50)) // 2
+            await peer.send(answer[:half])
+            await trio.lowlevel.checkpoint()
+            await peer.send(answer[half:])
+
+    answered = 0
+    async with open_transport(connections=5) as transport, serving(echo) as server:
+
+        async def ask(number: int) -> None:
+            nonlocal answered
+            # Some at once, some never, the rest somewhere in between: on any machine there are both kinds.
+            patience = (0.0, 30.0, *[dice.random() * 0.02] * 4)[number % 6]
+            with trio.move_on_after(patience):
+                body = b"question %d;" % number
+                assert (await post(transport, server.url, body)).body == body * 50
+                answered += 1
+
+        for round_ in range(20):
+            async with trio.open_nursery() as nursery:
+                for number in range(20):
+                    nursery.start_soon(ask, round_ * 100 + number)
+        assert 0 < answered < 400
+        for number in range(10):
+            body = b"after %d" % number
+            assert (await post(transport, server.url, body)).body == body * 50
 
 
 # ---- hostile ----

@@ -19,9 +19,8 @@ from ...ports import Cache
 from ..rpc import RpcClient
 from ..rpc.errors import Garbage, Refused, RpcError
 from .metadata import UNKNOWN, MetadataBook
-from .multicall import native_balance
 from .reading import Endpoints, parse_quantity, together
-from .tokens import TokenList
+from .tokens import TokenList, coin_balance
 
 #: At 100 tokens a page this is more than any wallet that is not an attack.
 _PAGES_MAX = 200
@@ -96,7 +95,7 @@ class AlchemyReader:
         await together(height, native, metadata)
         balances = [self._balance(address, raw, said, metas[address]) for address, (raw, said) in held.items()]
         if coin[0]:
-            balances.insert(0, native_balance(self._chain, coin[0]))
+            balances.insert(0, coin_balance(self._chain, coin[0]))
         return ChainSnapshot(
             chain_id=self._chain.id,
             block_low=min(heights),

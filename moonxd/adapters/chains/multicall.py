@@ -33,7 +33,7 @@ from .abi import (
 from .aggregate import aggregate, is_lagging
 from .metadata import MetadataBook
 from .reading import Endpoints, parse_quantity, together
-from .tokens import TokenList
+from .tokens import TokenList, coin_balance
 
 _NO_CONTRACT = "no contract answers at this address"
 _METADATA_CALLS = (SYMBOL, NAME, DECIMALS)
@@ -52,12 +52,6 @@ class _Task(NamedTuple):
     tokens: tuple[str, ...]
     seen: frozenset[str]
     refresh: bool
-
-
-def native_balance(chain: Chain, raw: int) -> TokenBalance:
-    """The balance of the chain's own coin."""
-    meta = TokenMeta(chain.symbol, chain.coin_name, chain.coin_decimals)
-    return TokenBalance(TokenRef(chain.id, NATIVE), raw, meta, verified=True)
 
 
 class MulticallReader:
@@ -127,7 +121,7 @@ class MulticallReader:
             for address, raw in held.items()
         ]
         if raw := decode_uint(coin.data):
-            balances.insert(0, native_balance(self._chain, raw))
+            balances.insert(0, coin_balance(self._chain, raw))
         return ChainSnapshot(
             chain_id=self._chain.id,
             block_low=block,

@@ -8,7 +8,9 @@ from importlib.resources import files
 
 import msgspec
 
-from ...domain.token import TokenMeta
+from ...domain.address import NATIVE
+from ...domain.chain import Chain
+from ...domain.token import TokenBalance, TokenMeta, TokenRef
 from ...domain.tokenlist import ListedToken
 
 
@@ -32,6 +34,12 @@ class TokenList:
 
     def __len__(self) -> int:
         return sum(len(chain) for chain in self._by_chain.values())
+
+
+def coin_balance(chain: Chain, raw: int) -> TokenBalance:
+    """The balance of the chain's own coin."""
+    meta = TokenMeta(chain.symbol, chain.coin_name, chain.coin_decimals)
+    return TokenBalance(TokenRef(chain.id, NATIVE), raw, meta, verified=True)
 
 
 @cache
