@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +13,7 @@ from pathlib import Path
 
 from ..api import calls
 from ..api.client import Client, ClientError, DaemonUnreachable
+from ..bundle import command, users_environment
 from ..paths import SOCKET_NAME
 from .output import note
 
@@ -41,7 +41,7 @@ def world(state_dir: Path | None, *, seed: str, latency_ms: float, error_rate: f
         state = (state_dir or Path(scratch)).absolute()
         state.mkdir(parents=True, exist_ok=True)
         env_file = Path(scratch) / "simulator.env"
-        environ = {name: os.environ[name] for name in _PASSED_ON if name in os.environ}
+        environ = {name: value for name, value in users_environment(os.environ).items() if name in _PASSED_ON}
         faults = ["--latency-ms", str(latency_ms), "--latency-sigma", "0.4", "--error-rate", str(error_rate)]
         simulate = ["simulate", "--port", "0", "--seed", seed, "--env-file", str(env_file), *faults]
         with _child(simulate, environ, state / "simulator.log") as simulator:
@@ -53,11 +53,6 @@ def world(state_dir: Path | None, *, seed: str, latency_ms: float, error_rate: f
                 yield socket
         if state_dir is not None:
             note(f"the state is in {state}")
-
-
-def command() -> list[str]:
-    """How to start another moonxd: the binary itself, or this Python."""
-    return [sys.executable] if getattr(sys, "frozen", False) else [sys.executable, "-m", "moonxd"]
 
 
 @contextmanager

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import trio
 
+from moonxd.bundle import users_environment
 from moonxd.domain.errors import ConfigError
 
 from .server import MINIMUM
@@ -77,11 +78,4 @@ async def _version(binary: str) -> tuple[int, ...]:
 
 
 def child_env() -> dict[str, str]:
-    """Our environment as it was before the single-file bundler pointed the library path at its own folder."""
-    env = dict(os.environ)
-    if getattr(sys, "frozen", False):
-        original = env.pop("LD_LIBRARY_PATH_ORIG", None)
-        env.pop("LD_LIBRARY_PATH", None)
-        if original:
-            env["LD_LIBRARY_PATH"] = original
-    return env
+    return users_environment(os.environ)
