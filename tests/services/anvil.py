@@ -101,8 +101,7 @@ class AnvilChain:
 
     def launch(self) -> None:
         """Start the process, on the main thread: it is to die with us. `await_ready` must follow."""
-        # Below the ephemeral range, so that no client connection sits on the port.
-        self.port = random.randrange(12000, 32000)
+        self.port = _unused_port()
         self._process = subprocess.Popen(
             [*self._command, "--port", str(self.port)],
             env={**os.environ, "HOME": str(self._home)},
@@ -195,6 +194,15 @@ class AnvilChain:
             if receipt is not None:
                 return receipt
         raise RuntimeError(f"no receipt of {transaction}")
+
+
+def _unused_port() -> int:
+    # Below the ephemeral range, so that no client connection sits on it; and not another node of the same chain id.
+    while True:
+        port = random.randrange(12000, 32000)
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) != 0:
+                return port
 
 
 def _binary() -> Path:
