@@ -242,7 +242,7 @@ async def test_what_cannot_help_is_not_tried_again(reader: Callable[..., ChainRe
 
 def endpoints(transport: Transport, count: int = 1, **options: Any) -> tuple[Endpoints, list[RpcClient]]:
     clients = [RpcClient(transport, Endpoint(f"http://node{number}.example")) for number in range(count)]
-    return Endpoints(BASE, clients, **options), clients
+    return Endpoints(BASE, clients, rand=lambda: 0.0, **options), clients
 
 
 async def test_delays_grow_and_retry_after_is_respected(transport: Transport, autojump_clock: object) -> None:

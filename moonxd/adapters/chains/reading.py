@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import random
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
@@ -58,6 +59,7 @@ class Endpoints:
         retries: int = 3,
         retry_delay_s: float = 1.0,
         recheck_s: float = 600.0,
+        rand: Callable[[], float] = random.random,
     ) -> None:
         if not clients:
             raise ValueError(f"{chain.slug} has no endpoint")
@@ -66,6 +68,7 @@ class Endpoints:
         self._retries = retries
         self._retry_delay_s = retry_delay_s
         self._recheck_s = recheck_s
+        self._rand = rand
         self._avoid_until: dict[RpcClient, float] = {}
         self._checked_until: dict[RpcClient, float] = {}
 
@@ -79,7 +82,9 @@ class Endpoints:
             try:
                 return await self._anywhere(attempt)
             except Transient as error:
-                wait = max(self._retry_delay_s * 2**number, error.retry_after or 0.0)
+                # Up to half of the delay is left to chance: slots that failed together do not come back together.
+                delay = self._retry_delay_s * 2**number * (1 - self._rand() / 2)
+                wait = max(delay, error.retry_after or 0.0)
                 late = trio.current_time() + wait >= trio.current_effective_deadline()
                 if number == self._retries or late or wait > _WAIT_MAX_S:
                     raise
@@ -100,12 +105,23 @@ class Endpoints:
                 result = await attempt(client)
             except FAILURES as error:
                 errors.append(error)
-                self._avoid_until[client] = trio.current_time() + _AVOID_S
+                self._pass_over(client, error)
                 continue
             self._avoid_until.pop(client, None)
             return result
         # An endpoint that may recover decides: with it, trying again can help.
         raise next((error for error in errors if isinstance(error, Transient)), errors[0])
+
+    def _pass_over(self, client: RpcClient, error: Exception) -> None:
+        if client not in self._avoid_until and len(self._clients) > 1:
+            logger.warning(
+                "%s of %s is asked last for a while: %s",
+                client.host,
+                self._chain.slug,
+                error,
+                extra={"chain": self._chain.slug, "provider": client.host},
+            )
+        self._avoid_until[client] = trio.current_time() + _AVOID_S
 
     def _in_order(self) -> list[RpcClient]:
         now = trio.current_time()
