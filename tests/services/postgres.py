@@ -15,6 +15,7 @@ import pwd
 import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -63,7 +64,7 @@ def _unprivileged() -> pwd.struct_passwd | None:
 
 
 class PostgresServer:
-    """One cluster in `home` (removed and created). `settings` are name=value pairs added to the test settings."""
+    """One cluster in `home` (created; removed with its parent). `settings` (name=value) come on top of the test settings."""
 
     def __init__(self, home: Path, settings: tuple[str, ...] = (), *, password: str | None = None) -> None:
         found = postgres_binaries()
@@ -106,10 +107,6 @@ class PostgresServer:
         self._home.mkdir(parents=True)
         if self._user is not None:
             os.chown(self._home, self._user.pw_uid, self._user.pw_gid)
-            # pytest's own directories are 0700: the server's user has to get through, not to look around.
-            for parent in self._home.parents:
-                if parent.stat().st_uid == os.geteuid() and not parent.stat().st_mode & 0o001:
-                    parent.chmod(parent.stat().st_mode | 0o011)
         arguments = ["--no-sync", "--auth=trust", "--username=moonxd", "--encoding=UTF8", "--locale=C"]
         done = self._popen("initdb", "-D", str(self._home / "data"), *arguments)
         assert done.wait(timeout=60) == 0, self._log.read_text()
@@ -198,17 +195,19 @@ class PostgresServer:
 
     def remove(self) -> None:
         self._end(signal.SIGQUIT)
-        shutil.rmtree(self._home, ignore_errors=True)
+        shutil.rmtree(self._home.parent, ignore_errors=True)
 
 
-def _home(factory: pytest.TempPathFactory) -> Path:
-    # Socket paths are limited to about 100 bytes: pytest's base directory keeps them short enough.
-    return factory.mktemp("pg", numbered=True) / "c"
+def _home() -> Path:
+    # Not below pytest's own directory: every pytest that starts closes it to other users, the server's among them.
+    base = Path(tempfile.mkdtemp(prefix="moonxd-pg-"))
+    base.chmod(0o755)
+    return base / "c"
 
 
 @pytest.fixture(scope="session")
-def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[PostgresServer]:
-    server = PostgresServer(_home(tmp_path_factory))
+def postgres_server() -> Iterator[PostgresServer]:
+    server = PostgresServer(_home())
     server.start()
     have("postgres", server.version)
     try:
@@ -218,12 +217,12 @@ def postgres_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Postgr
 
 
 @pytest.fixture
-def start_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., PostgresServer]]:
+def start_postgres() -> Iterator[Callable[..., PostgresServer]]:
     """A factory of servers that the test may kill: start_postgres(settings=(), password=None)."""
     servers: list[PostgresServer] = []
 
     def start(settings: tuple[str, ...] = (), password: str | None = None) -> PostgresServer:
-        server = PostgresServer(_home(tmp_path_factory), settings, password=password)
+        server = PostgresServer(_home(), settings, password=password)
         servers.append(server)
         server.start()
         have("postgres", server.version)
