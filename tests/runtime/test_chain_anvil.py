@@ -24,6 +24,7 @@ from tests.services.anvil import (
     AnvilChain,
     answering,
     answering_long,
+    balance_only,
     new_wallet,
 )
 
@@ -271,6 +272,24 @@ async def test_tokens_that_say_nothing_or_too_much(
     assert (rows[long].symbol, rows[long].name, rows[long].disguised) == ("x" * 32, "x" * 128, False)
     assert rows[hidden] == TokenMeta("USDC", "USDC", 32, None, True)
     assert rows[lying] == TokenMeta(None, None, 32)
+
+
+async def test_tokens_whose_description_is_poison_keep_their_balance(
+    anvil_chains: dict[int, AnvilChain], reader_of: Callable[..., ChainReader], calls: Calls
+) -> None:
+    node, owner = anvil_chains[56], new_wallet()
+    mute = [node.set_code(balance_only(number)) for number in range(1, 9)]
+    plain = node.deploy_erc20("FINE", "Fine token", 1000, owner)
+    reader = reader_of(node)
+    snapshot = await reader.read(owner, [*mute, plain])
+    rows = {row.token.address: row for row in snapshot.balances}
+    assert [rows[address].raw for address in mute] == list(range(1, 9))
+    assert {rows[address].meta for address in mute} == {TokenMeta(None, None, None)}
+    assert rows[plain].meta == TokenMeta("FINE", "Fine token", 18)
+    assert snapshot.quarantined == {}
+    calls.clear()
+    await reader.read(owner, [*mute, plain])
+    assert len(calls) == 2
 
 
 async def test_a_reorganised_chain_is_read_as_it_is_now(

@@ -57,6 +57,11 @@ def answering_long(data: bytes) -> str:
     return f"0x63{size}80600e6000396000f3{data.hex()}"
 
 
+def balance_only(raw: int) -> str:
+    """Code of a contract that answers balanceOf and burns all gas on every other question."""
+    return "0x60003560e01c6370a0823114601057fe5b" + answering(raw.to_bytes(32, "big"))[2:]
+
+
 def new_wallet() -> str:
     """An address that no other test uses."""
     return "0x" + (next(_wallets) % 2**100 | 1 << 159).to_bytes(20, "big").hex()
