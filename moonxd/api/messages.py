@@ -85,7 +85,7 @@ class JobDetail(Message, frozen=True, kw_only=True):
     name: str
     queue: str
     state: str
-    #: Attempts that ended in failure, not counting a running one.
+    #: Attempts that have ended, the successful one included; a running one does not count.
     attempts: int
     timestamps: Timestamps
     max_attempts: int | None = None

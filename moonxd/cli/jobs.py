@@ -185,7 +185,7 @@ def show_job(job: JobDetail) -> None:
     lines: list[tuple[str, object]] = [
         ("job", f"{job.job_id} ({job.name}, queue {job.queue})"),
         ("state", job.state + (_FORGOTTEN if job.source == "dead-letter" else "")),
-        ("failed attempts", tries),
+        ("attempts", tries),
         ("priority", job.priority or None),
         ("added", f"{since_ms(times.created)} ago"),
         ("started", f"{since_ms(times.processed)} ago" if times.processed else None),

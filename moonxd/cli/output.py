@@ -84,9 +84,11 @@ def _console() -> Console:
 
 
 def age(seconds: float | None) -> str:
-    """A duration as people say it: 0.4s, 12s, 3m05s, 2h10m, 4d."""
+    """A duration as people say it: 40ms, 1.4s, 12s, 3m05s, 2h10m, 4d."""
     if seconds is None:
         return "-"
+    if seconds < 1:
+        return f"{seconds * 1000:.0f}ms"
     if seconds < 10:
         return f"{seconds:.1f}s"
     whole = int(seconds)

@@ -63,7 +63,7 @@ def _detail(
         name=job.name,
         queue=job.queue,
         state=state.value,
-        attempts=job.attempts_made,
+        attempts=job.attempts_made + 1,
         max_attempts=job.options.attempts,
         priority=job.options.priority,
         timestamps=Timestamps(created=job.timestamp, finished=now_ms),
