@@ -335,3 +335,10 @@ class Version(Message, frozen=True, kw_only=True):
     worker: str
     queue: str
     job_types: tuple[str, ...]
+
+
+class Index(Message, frozen=True, kw_only=True):
+    """GET /v1: every method and path."""
+
+    api: int
+    paths: tuple[str, ...]

@@ -19,10 +19,14 @@ log = logging.getLogger("moonxd.control")
 class Refused(Exception):
     """A request that is answered with an error on purpose."""
 
-    def __init__(self, status: int, code: str, message: str, hint: str | None = None) -> None:
+    def __init__(
+        self, status: int, code: str, message: str, hint: str | None = None, *, retry_after: float | None = None
+    ) -> None:
         super().__init__(message)
         self.status = status
         self.problem = Problem(code=code, message=message, hint=hint)
+        #: Seconds; for the header of that name.
+        self.retry_after = retry_after
 
 
 def not_found(what: str, hint: str | None = None) -> Refused:
@@ -54,9 +58,9 @@ def explain(error: Exception) -> Response:
         return explain(error.exceptions[0])
     match error:
         case Refused():
-            return error_answer(error.status, error.problem)
+            return error_answer(error.status, error.problem, retry_after=error.retry_after)
         case msgspec.MsgspecError():
-            hint = "compare the field at that path ($ is the whole body) with the API's documentation"
+            hint = "what stands at that path is wrong ($ is the whole body)"
             return error_answer(400, Problem(code="invalid", message=f"the request's body: {error}", hint=hint))
         case Transient():
             problem = Problem(code="unavailable", message=str(error), hint="try again: the daemon goes on by itself")

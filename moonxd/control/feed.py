@@ -50,6 +50,7 @@ class Feed:
         self._watched = trio.Event()
         self._watchers = 0
         self._closed = False
+        self._failing = False
 
     @property
     def watchers(self) -> int:
@@ -98,13 +99,17 @@ class Feed:
         return b"".join(encoded for seq, encoded in self._deltas if seq > seen), self._seq
 
     async def _take(self) -> None:
+        """One sample, if it can be had: else viewers keep the last picture and its time, and the next round tries."""
         try:
             with trio.fail_after(self._sample_deadline):
                 sampled = await self._sample()
         except Exception:
-            # Viewers keep the last picture and its time; the next round tries again.
-            log.warning("could not take a sample for the live view", exc_info=True)
+            # Said once, not four times a second.
+            if not self._failing:
+                log.warning("could not take a sample for the live view", exc_info=True)
+            self._failing = True
             return
+        self._failing = False
         self._publish(sampled)
 
     def _publish(self, sampled: Snapshot) -> None:

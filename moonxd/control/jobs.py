@@ -8,6 +8,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..api.messages import Accepted, Cancelled, EnqueueRequest, JobDetail, JobPage, Promoted
+from ..domain.errors import Transient
 from ..domain.job import JobState, JobView, NewJob
 from .deps import Deps
 from .enqueue import new_job
@@ -50,7 +51,11 @@ class Jobs:
             there = await self._deps.queue_admin.get(job.id)
             if there is not None:
                 return answer(Accepted(job_id=job.id, state=there.state.value, existing=True), 202)
-        (job_id,) = await self._deps.queue_admin.add([job])
+        try:
+            (job_id,) = await self._deps.queue_admin.add([job])
+        except Transient as error:
+            unsure = "whether it was added is not known: look before you repeat it, or give a jobId to repeat it safely"
+            raise Refused(503, "unavailable", str(error), unsure, retry_after=error.retry_after or 1) from error
         return answer(Accepted(job_id=job_id, state=_first_state(job).value), 202)
 
     async def show(self, request: Request) -> Response:
@@ -75,11 +80,11 @@ class Jobs:
         """The job as soon as it has ended, or as it is after `timeout` seconds."""
         job_id = request.path_params["job_id"]
         deadline = trio.current_time() + seconds(request, "timeout", 30.0, high=MAX_WAIT_S)
-        look = _FIRST_LOOK_S
+        look, detail = _FIRST_LOOK_S, None
         try:
             while True:
                 ended = self._settlements.watch(job_id)
-                detail = await self._find(job_id)
+                detail = await self._find_again(job_id, detail)
                 if detail.state in FINISHED or trio.current_time() >= deadline or self._stopping.is_set():
                     return answer(detail)
                 with trio.move_on_at(min(deadline, trio.current_time() + look)):
@@ -136,6 +141,15 @@ class Jobs:
             f"there is no job {job_id[:255]!r} in queue {self._deps.queue_name!r}",
             "finished jobs are removed after a while; operations lists what was synced",
         )
+
+    async def _find_again(self, job_id: str, seen: JobDetail | None) -> JobDetail:
+        try:
+            return await self._find(job_id)
+        except Refused as error:
+            if error.status != 404 or seen is None:
+                raise
+            message = f"job {job_id} is gone: it ended on another worker and was not kept, or was removed"
+            raise Refused(410, "gone", message, "operations says what became of the wallet") from error
 
     async def _of_state(self, state: JobState, start: int, limit: int) -> tuple[JobDetail, ...]:
         views = await self._deps.queue_admin.list(state, start=start, limit=limit)

@@ -30,11 +30,11 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from ..api.messages import Problem
+from ..api.messages import API_VERSION, Index, Problem
 from ..domain.job import Job, Outcome
 from .connections import App, serve_app
 from .deps import Deps
-from .errors import Refused, error_answer
+from .errors import Refused, answer, error_answer
 from .feed import Feed
 from .health import HealthChecks
 from .jobs import MAX_WAIT_S, Jobs
@@ -121,17 +121,27 @@ class ControlPlane:
             ("GET", "/stream", self._stream, None),
             ("GET", "/version", health.version, DEADLINE_S),
         ]
+        tables = (("/v1", both), ("/v1", own), ("", both))
+        paths = [f"{method} {prefix}{path}" for prefix, table in tables for method, path, _, _ in table]
+        index = Index(api=API_VERSION, paths=tuple(paths))
+
+        async def show_index(request: Request) -> Response:
+            return answer(index)
+
         return [
-            Route(prefix + path, guarded(handler, deadline), methods=[method])
-            for prefix, table in (("/v1", both), ("/v1", own), ("", both))
-            for method, path, handler, deadline in table
+            Route("/v1", guarded(show_index), methods=["GET"]),
+            *(
+                Route(prefix + path, guarded(handler, deadline), methods=[method])
+                for prefix, table in tables
+                for method, path, handler, deadline in table
+            ),
         ]
 
 
 async def _no_such_route(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     message = f"{request.method} {request.url.path[:200]} is not part of this API"
-    hint = "the method is wrong for this path" if status == 405 else "paths start with /v1, see the API's documentation"
+    hint = "the method is wrong for this path" if status == 405 else "GET /v1 lists every path"
     return error_answer(status, Problem(code="not-found" if status == 404 else "refused", message=message, hint=hint))
 
 

@@ -19,12 +19,12 @@ from moonxd.api.client import ApiError
 from moonxd.api.messages import DependencyState, EnqueueRequest, PauseRequest, WorkerView
 from moonxd.api.schema import Child
 from moonxd.domain.errors import Permanent, Transient
-from moonxd.domain.job import Completed, Failed, JobOptions, JobState, Keep
+from moonxd.domain.job import Completed, Failed, JobOptions, Keep
 from moonxd.domain.ledger import Admission, Admitted, Commit, Event, Lease
 from moonxd.domain.money import amount
 from moonxd.domain.token import Holding
 from tests.control.harness import WALLET, Served, serving
-from tests.services.redis import RedisServer
+from tests.services.redis import RedisServer, until
 
 ASK = EnqueueRequest(type="portfolio-sync", user_id="u1", wallet_address=WALLET)
 
@@ -270,6 +270,25 @@ async def test_waiter_sees_the_end_of_a_job_run_by_another_worker(redis_url: str
         assert (seen[0].state, seen[0].reason) == ("failed", "broke elsewhere")
 
 
+async def test_waiter_is_told_that_the_job_has_vanished(redis_url: str, socket_path: Path) -> None:
+    async with serving(redis_url, socket_path) as bench:
+        job_id = await bench.add()
+        refused = []
+
+        async def wait() -> None:
+            with pytest.raises(ApiError, match="is gone") as error:
+                await bench.call(calls.wait_for_job(job_id, 20))
+            refused.append(error.value.code)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(wait)
+            await until(lambda: bench.plane.waiters == 1)
+            # The waiter has to have seen it: its first look is on the way when it is counted.
+            await bench.queue.counts()
+            await bench.queue.remove([job_id])
+        assert refused == ["gone"]
+
+
 async def test_wait_ends_with_the_state_as_it_is(redis_url: str, socket_path: Path) -> None:
     async with serving(redis_url, socket_path) as bench:
         job_id = await bench.add()
@@ -492,6 +511,8 @@ async def test_unknown_paths_and_methods_are_json_errors(redis_url: str, socket_
         missing = await raw(bench, "GET", "/v2/jobs")
         assert (missing.status_code, error_of(missing)["code"]) == (404, "not-found")
         assert (await raw(bench, "PATCH", "/jobs")).status_code == 405
+        listed = (await raw(bench, "GET", "/v1")).json()["paths"]
+        assert {"POST /v1/jobs", "POST /jobs", "GET /v1/stream"} <= set(listed)
 
 
 async def test_redis_away_is_503_with_retry_after(start_redis: type[RedisServer], socket_path: Path) -> None:
@@ -503,6 +524,10 @@ async def test_redis_away_is_503_with_retry_after(start_redis: type[RedisServer]
         assert response.status_code == 503
         assert int(response.headers["retry-after"]) >= 1
         assert error_of(response)["code"] == "unavailable"
+        with pytest.raises(ApiError) as unsure:
+            await bench.call(calls.enqueue(ASK))
+        assert unsure.value.status == 503
+        assert "give a jobId" in (unsure.value.hint or "")
         assert (await raw(bench, "GET", "/health/live")).status_code == 200
 
 
@@ -555,8 +580,9 @@ async def test_changes_are_logged_with_who_asked(
     assert (record.peer_pid, record.peer_uid) == (os.getpid(), os.getuid())  # type: ignore[attr-defined]
 
 
-async def test_dead_state_lists_the_ledgers_copies(redis_url: str, socket_path: Path) -> None:
-    async with serving(redis_url, socket_path, letters=None) as bench:
-        with pytest.raises(ApiError, match="keeps no copies"):
-            await bench.call(calls.jobs("dead"))
-    assert JobState.FAILED.value == "failed"
+async def test_daemon_without_copies_or_outbox_says_so(redis_url: str, socket_path: Path) -> None:
+    async with serving(redis_url, socket_path, letters=None, outbox=None) as bench:
+        for call, said in ((calls.jobs("dead"), "keeps no copies"), (calls.events(), "keeps no outbox")):
+            with pytest.raises(ApiError, match=said) as refused:
+                await bench.call(call)
+            assert refused.value.status == 404
