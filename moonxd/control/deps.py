@@ -37,8 +37,8 @@ class Deps:
     pause_worker: Callable[[bool], None]
     #: For /health/ready, by name ("redis", "database"); should bound its own waits, is cut after 5 s anyway.
     dependencies: Callable[[], Awaitable[Mapping[str, DependencyState]]]
-    #: Prometheus text.
-    metrics: Callable[[], bytes]
+    #: Prometheus text; may be async, to measure before it answers (a scrape wants the depth of the queue now).
+    metrics: Callable[[], bytes | Awaitable[bytes]]
     #: The whole fleet from heartbeats; None shows this worker only.
     workers: Callable[[], Awaitable[tuple[WorkerView, ...]]] | None = None
     #: For /queue-stats (counts per priority, oldest age) and the jobs' logs; None leaves them out.

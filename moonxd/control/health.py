@@ -58,7 +58,8 @@ class HealthChecks:
         return answer(Ready(status=word, dependencies=dict(states), problems=tuple(problems)), status)
 
     async def metrics(self, request: Request) -> Response:
-        return Response(self._deps.metrics(), media_type=METRICS_TYPE)
+        text = self._deps.metrics()
+        return Response(text if isinstance(text, bytes) else await text, media_type=METRICS_TYPE)
 
     async def status(self, request: Request) -> Response:
         return answer(await self._deps.sample())

@@ -4,7 +4,7 @@
         queue_name: str, worker: str, queue_admin: QueueAdmin, ledger: Ledger,
         letters: DeadLetters | None, outbox: Outbox | None,
         sample: () -> Awaitable[Snapshot], cancel_running: (job id) -> bool, pause_worker: (bool) -> None,
-        dependencies: () -> Awaitable[Mapping[str, DependencyState]], metrics: () -> bytes,
+        dependencies: () -> Awaitable[Mapping[str, DependencyState]], metrics: () -> bytes (or Awaitable[bytes]),
         workers: (() -> Awaitable[tuple[WorkerView, ...]]) | None = None,
         upkeep: QueueUpkeep | None = None,
         scheduler: () -> SchedulerStats = all off, now: () -> float = time.time, pid: int = os.getpid()

@@ -349,6 +349,15 @@ async def test_existing_dashboards_find_their_paths(redis_url: str, socket_path:
         assert metrics.headers["content-type"].startswith("text/plain; version=0.0.4")
 
 
+async def test_metrics_may_measure_first(redis_url: str, socket_path: Path) -> None:
+    async def measured() -> bytes:
+        await trio.lowlevel.checkpoint()
+        return b"moonxd_up 1\n"
+
+    async with serving(redis_url, socket_path, metrics=measured) as bench:
+        assert (await raw(bench, "GET", "/metrics")).text == "moonxd_up 1\n"
+
+
 async def test_ready_names_the_dependency_and_why(redis_url: str, socket_path: Path) -> None:
     async with serving(redis_url, socket_path) as bench:
         assert (await bench.call(calls.ready())).status == "ready"
