@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 from urllib.parse import parse_qsl, urlsplit
 
 import trio
@@ -129,17 +129,11 @@ def ledger_name(config: Config) -> str:
 
 
 def postgres_dsn(config: Config) -> str:
-    """With what libpq takes as parameters: the TLS files, and the server's own bound on a statement."""
-    from psycopg.conninfo import conninfo_to_dict, make_conninfo
+    from .adapters.postgres.dsn import with_parameters
 
     database = config.database
-    given: dict[str, Any] = dict(conninfo_to_dict(database.to_url().reveal()))
     files = {"sslrootcert": database.sslrootcert, "sslcert": database.sslcert, "sslkey": database.sslkey}
-    beside = {name: str(path) for name, path in files.items() if path}
-    # Options in the URL are the operator's word; a connection pooler may know none.
-    given = {name: value for name, value in given.items() if name not in beside}
-    given.setdefault("options", f"-c statement_timeout={int(database.statement_timeout_s * 1000)}")
-    return make_conninfo(**given, **beside)
+    return with_parameters(database.to_url().reveal(), files, database.statement_timeout_s)
 
 
 # ---- chains and prices: opened anew on a reload ------------------------------------------------------------------
