@@ -64,7 +64,7 @@ def _unprivileged() -> pwd.struct_passwd | None:
 
 
 class PostgresServer:
-    """One cluster in `home` (created; removed with its parent). `settings` (name=value) come on top of the tests' own."""
+    """One cluster in `home` (created; removed with its parent). `settings` (name=value) override the tests' own."""
 
     def __init__(self, home: Path, settings: tuple[str, ...] = (), *, password: str | None = None) -> None:
         found = postgres_binaries()

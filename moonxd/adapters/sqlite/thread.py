@@ -49,7 +49,10 @@ class DatabaseThread:
         self._connect = connect
         self._name = name
         self._queue: queue.SimpleQueue[_Ticket[Any] | None] = queue.SimpleQueue()
+        #: Taken from the queue already, to be run next.
+        self._held: _Ticket[Any] | None = None
         self._ended = False
+        self._closed = trio.Event()
         self._trio: trio.lowlevel.TrioToken | None = None
 
     async def start(self) -> None:
@@ -62,12 +65,10 @@ class DatabaseThread:
 
     async def stop(self) -> None:
         """Finish what was asked, close the connection. Bounded; to be called in a shielded scope."""
-        closing: _Ticket[None] = _Ticket(lambda _: None, is_write=False)
-        self._queue.put(closing)
+        self._ended = True
         self._queue.put(None)
         with trio.move_on_after(PATIENCE_S):
-            await closing.done.wait()
-        self._ended = True
+            await self._closed.wait()
 
     async def read(self, work: Callable[[sqlite3.Connection], R]) -> R:
         """The result of `work`, which changes nothing. A cancelled caller leaves at once."""
@@ -119,11 +120,16 @@ class DatabaseThread:
                 self._run(connection, batch)
                 self._resolve(batch)
         finally:
+            # The last one out folds the WAL into the file.
             connection.close()
+            self._tell(self._closed.set)
 
     def _next_batch(self) -> list[_Ticket[Any]]:
-        """What is queued, at least one; empty when the thread is to end."""
-        first = self._queue.get()
+        """What is queued, at least one; empty when the thread is to end.
+
+        Reads and writes are not mixed: a read must neither see nor suffer from a commit that fails.
+        """
+        first, self._held = self._held or self._queue.get(), None
         if first is None:
             return []
         batch = [first]
@@ -132,13 +138,15 @@ class DatabaseThread:
             if ticket is None:
                 self._queue.put(None)
                 break
+            if ticket.is_write != first.is_write:
+                self._held = ticket
+                break
             batch.append(ticket)
         return batch
 
     def _run(self, connection: sqlite3.Connection, batch: Sequence[_Ticket[Any]]) -> None:
         try:
-            is_write = any(ticket.is_write for ticket in batch)
-            connection.execute("BEGIN IMMEDIATE" if is_write else "BEGIN")
+            connection.execute("BEGIN IMMEDIATE" if batch[0].is_write else "BEGIN")
             for ticket in batch:
                 _run_one(connection, ticket)
             connection.execute("COMMIT")
@@ -172,9 +180,12 @@ class DatabaseThread:
         return Transient(f"the database {self._name} failed ({error}): {hint}")
 
     def _resolve(self, batch: Sequence[_Ticket[Any]]) -> None:
+        self._tell(lambda: _set_all(batch))
+
+    def _tell(self, what: Callable[[], object]) -> None:
         assert self._trio is not None
         try:
-            self._trio.run_sync_soon(_set_all, batch)
+            self._trio.run_sync_soon(what)
         except trio.RunFinishedError:
             # Nobody is left to hear it; the work itself is done.
             return
