@@ -29,6 +29,10 @@ def jobs(number: int) -> str:
     return f"{number:,} job" if number == 1 else f"{number:,} jobs"
 
 
+def _are(number: int) -> str:
+    return "is" if number == 1 else "are"
+
+
 async def pause(state: State, feed: Feed) -> Plan:
     """Raises NothingToDo, FeedError (as all of these)."""
     snapshot = _snapshot(state)
@@ -62,7 +66,7 @@ async def resume(state: State, feed: Feed) -> Plan:
         await feed.resume()
         return f"The queue {name} is running again."
 
-    body = f"Every worker of this queue starts taking jobs again. {jobs(waiting)} waiting."
+    body = f"Every worker of this queue starts taking jobs again. {jobs(waiting)} {_are(waiting)} waiting."
     return Plan(f"Resume the queue {name}?", body, "resume it", run)
 
 

@@ -24,6 +24,7 @@ from .lines import footer, header, notice
 from .panel import Cell
 from .panels import SECTIONS
 from .reader import Reader, backoff
+from .run import run_top as run_top
 from .state import Filtered, Message, Said, State, Tick, Tone, reduce
 from .style import CSS
 from .table import Lines, Table
@@ -134,6 +135,9 @@ class TopApp(App[int]):
 
     def _paint(self) -> None:
         state = self.state
+        if not self._base.query("#header"):
+            # The application is being taken down, and the timer's last tick came after its widgets.
+            return
         if self._arrange(self.size.height):
             # Widths and heights settle in this refresh; what is drawn depends on them.
             self.call_after_refresh(self._paint)

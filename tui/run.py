@@ -33,8 +33,9 @@ def run_top(socket: Path | str, *, on_quit: Callable[[], None] | None = None) ->
 
 
 def can_show(environ: Mapping[str, str]) -> bool:
-    """Whether standard input and output are a terminal that the live view can use."""
-    return sys.stdin.isatty() and sys.stdout.isatty() and environ.get("TERM", "") not in _DUMB
+    """Whether this process has a terminal that the live view can use. Textual draws on standard error."""
+    streams = (sys.stdin, sys.stdout, sys.stderr)
+    return all(stream.isatty() for stream in streams) and environ.get("TERM", "") not in _DUMB
 
 
 def glyphs_for(stream: TextIO, environ: Mapping[str, str]) -> Glyphs:

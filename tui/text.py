@@ -160,7 +160,7 @@ def seconds(duration: float | None) -> str:
 
 
 def age(duration: float) -> str:
-    """Time passed, in at most seven characters: 3.2 s, 42 s, 3m 12s, 2h 05m, 4d 03h. Never negative."""
+    """Time passed, in at most seven characters: 3.2 s, 42 s, 3m 12s, 2h 05m, 4d 03h, 142 d. Never negative."""
     whole = max(0, int(duration))
     if duration < 9.95:
         return f"{max(0.0, duration):.1f} s"
@@ -170,7 +170,8 @@ def age(duration: float) -> str:
         return f"{whole // 60}m {whole % 60:02d}s"
     if whole < 86400:
         return f"{whole // 3600}h {whole % 3600 // 60:02d}m"
-    return f"{whole // 86400}d {whole % 86400 // 3600:02d}h"
+    days = whole // 86400
+    return f"{days}d {whole % 86400 // 3600:02d}h" if days < 100 else f"{days} d"
 
 
 def megabytes(size: int) -> str:

@@ -78,17 +78,22 @@ class Watch:
         return self.now
 
 
-def app_for(script: Script, watch: Watch | None = None) -> TopApp:
-    return TopApp(script.connect, clock=watch or Watch(), pause=lambda attempt: 0.0)
+def app_for(script: Script, watch: Watch | None = None, *, pause: float = 0.02) -> TopApp:
+    """An application that tries again `pause` seconds after the daemon went away."""
+    return TopApp(script.connect, clock=watch or Watch(), pause=lambda attempt: pause)
 
 
 async def until(pilot: Pilot[int], condition: Callable[[], object]) -> None:
-    """Let the application run until `condition` holds and the screen shows it."""
+    """Let the application run until `condition` holds and the screen was painted since."""
     app = pilot.app
     assert isinstance(app, TopApp)
     async with asyncio.timeout(20):
-        while not condition() or app.painted is not app.state:
+        while not condition():
             await pilot.pause(0.01)
+        painted = app.painted
+        while app.painted is painted and app.painted is not app.state:
+            await pilot.pause(0.01)
+        await pilot.pause()
 
 
 def drive(app: TopApp, script: Callable[[Pilot[int]], Awaitable[None]], size: tuple[int, int] = (80, 24)) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import msgspec
 
 from moonxd.api.schema import Breaker, ChainHealth, Child, Daemon, Failure, QueueDepth, Rates, RunningJob, Snapshot
+from tui.history import History, Sample
 
 #: 2026-03-01 03:12:45 UTC.
 NOW = 1_772_334_765.0
@@ -158,3 +159,26 @@ def tripped() -> Snapshot:
     )
     queue = msgspec.structs.replace(scene.queue, is_paused=True)
     return msgspec.structs.replace(scene, breakers=breakers, queue=queue)
+
+
+def history(scene: Snapshot, seconds: int = 90) -> History:
+    """A past that led to `scene`: work that swells and ebbs, a queue that fills."""
+    samples = []
+    for n in range(seconds):
+        share = (n + 1) / seconds
+        queue = msgspec.structs.replace(
+            scene.queue,
+            waiting=int(scene.queue.waiting * (0.4 + 0.6 * share)),
+            active=max(0, scene.queue.active - n % 4),
+        )
+        working = scene.rates.completed > 0
+        samples.append(
+            Sample(
+                second=int(NOW) - seconds + 1 + n,
+                queue=queue,
+                completed=12.0 + 5 * (n % 20) / 20 if working else 0.0,
+                failed=float(n == 60 and working),
+                retried=float(n % 13 == 0 and working),
+            )
+        )
+    return History(tuple(samples), scene.rates, scene.daemon.started_at)

@@ -8,6 +8,11 @@ from ..panel import NO_DATA, Cell, Column, Details, Panel, Row, Tone
 from ..state import State
 from ..text import UNICODE, Glyphs, clean, count, percent, seconds
 
+#: Share of failed requests from which an endpoint deserves a look, and from which it is in trouble. Public endpoints
+#: refuse a few all the time, and retries hide them.
+WARN_SHARE = 0.02
+BAD_SHARE = 0.1
+
 COLUMNS = (
     Column("chain", 8, most=16),
     Column("provider", 16, most=40, drop=4),
@@ -24,7 +29,8 @@ def panel(state: State, room: int, glyphs: Glyphs = UNICODE) -> Panel:
     snapshot = state.snapshot
     if snapshot is None:
         return Panel(2, "CHAINS", COLUMNS, empty=NO_DATA)
-    rows = tuple(_chain_row(health, glyphs) for health in snapshot.chains)
+    ordered = sorted(snapshot.chains, key=lambda health: (health.chain, health.provider))
+    rows = tuple(_chain_row(health, glyphs) for health in ordered)
     return Panel(2, "CHAINS", COLUMNS, rows, empty="no requests yet")
 
 
@@ -34,13 +40,13 @@ def chain_key(health: ChainHealth) -> str:
 
 def _chain_row(health: ChainHealth, glyphs: Glyphs) -> Row:
     share = health.errors / health.requests if health.requests else 0.0
-    tone: Tone = "bad" if share >= 0.1 else "warn" if health.errors else ""
+    tone: Tone = "bad" if share >= BAD_SHARE else "warn" if share >= WARN_SHARE else ""
     quiet: Tone = "" if health.requests else "dim"
     cells = (
         Cell(clean(health.chain, glyphs), tone or quiet),
         Cell(clean(health.provider, glyphs), "dim"),
         Cell(count(health.requests), quiet),
-        Cell(count(health.errors), tone or "dim"),
+        Cell(count(health.errors), tone or ("" if health.errors else "dim")),
         Cell(percent(share), tone or "dim"),
         Cell(seconds(health.p50), quiet),
         Cell(seconds(health.p95), quiet),
