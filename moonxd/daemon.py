@@ -6,7 +6,6 @@ Stop: stop claiming -> let running jobs finish until the deadline -> cancel and 
 
 from __future__ import annotations
 
-import gc
 import logging
 import math
 import os
@@ -130,8 +129,6 @@ class Daemon:
             children = self._children(parts)
             for child in children:
                 await supervisor.start(child)
-            # What the start made lives as long as we do: walked by every full collection, it held up the loop for 50 ms.
-            gc.freeze()
             if not self.stop.is_set():
                 self._state = "running"
                 log.info("moonxd %s works as %s", VERSION, self._worker, extra={"slots": self.config.worker.slots})
