@@ -47,10 +47,11 @@ def run(file: Path | None, flags: dict[str, Any]) -> int:
     with setup_logging(config.log.level, config.log.format, secrets_in(config)) as logging_now:
         for note in loaded.notes:
             log.info("configuration: %s", note)
+        from .. import garbage
         from ..daemon import serve
 
         try:
-            trio.run(serve, loaded, load, logging_now)
+            trio.run(serve, loaded, load, logging_now, garbage.settle)
         except Exception as error:
             cause = single(error)
             if not isinstance(cause, MoonxdError):
