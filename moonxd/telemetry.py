@@ -55,9 +55,11 @@ def percentile(ordered: list[float], share: float) -> float | None:
 
 
 class _Endpoint:
-    __slots__ = ("errors", "last_error", "latency", "requests")
+    __slots__ = ("errors", "last_error", "latency", "requests", "timers")
 
     def __init__(self) -> None:
+        #: The histogram's own object per outcome: looking it up by labels costs more than the observation.
+        self.timers: dict[str, Histogram] = {}
         self.latency = Window()
         self.requests = Window()
         self.errors = Window()
@@ -128,14 +130,19 @@ class Telemetry:
     def rpc(self, chain_id: int, provider: str, outcome: str, seconds: float) -> None:
         """One RPC request. `outcome`: ok, or a short word for what went wrong; `provider`: a host name."""
         now = time.time()
-        endpoint = self._endpoints.setdefault((chain_id, provider), _Endpoint())
+        endpoint = self._endpoints.get((chain_id, provider))
+        if endpoint is None:
+            endpoint = self._endpoints[chain_id, provider] = _Endpoint()
         endpoint.requests.add(now, 1.0)
         if outcome == "ok":
             endpoint.latency.add(now, seconds)
         else:
             endpoint.errors.add(now, 1.0)
             endpoint.last_error = outcome
-        self._rpc.labels(_slug(chain_id), provider, outcome).observe(seconds)
+        timer = endpoint.timers.get(outcome)
+        if timer is None:
+            timer = endpoint.timers[outcome] = self._rpc.labels(_slug(chain_id), provider, outcome)
+        timer.observe(seconds)
 
     def child_restarted(self, name: str) -> None:
         self._restarts.labels(name).inc()
