@@ -18,7 +18,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from functools import partial
+from functools import cached_property, partial
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
@@ -32,7 +32,16 @@ from tests.services.redis import die_with_parent
 
 _READY_WITHIN_S = 30.0
 #: Test settings: nothing here has to survive a power cut.
-_SETTINGS = ("fsync=off", "full_page_writes=off", "synchronous_commit=off", "max_connections=120", "autovacuum=off")
+_SETTINGS = (
+    "fsync=off",
+    "full_page_writes=off",
+    "synchronous_commit=off",
+    # With these two a database is copied file by file: 60 ms instead of 400.
+    "wal_level=minimal",
+    "max_wal_senders=0",
+    "max_connections=120",
+    "autovacuum=off",
+)
 _NUMBERS = count(1)
 _TEMPLATE = "moonxd_template"
 
@@ -103,7 +112,7 @@ class PostgresServer:
     def dsn_of(self, database: str) -> str:
         return f"postgresql://moonxd@/{database}?host={self._home}&port={self.port}"
 
-    @property
+    @cached_property
     def version(self) -> str:
         output = subprocess.run([self._bin / "postgres", "--version"], capture_output=True, text=True, check=True)
         return output.stdout.split()[2]
@@ -274,6 +283,7 @@ def postgres_dsn(postgres_server: PostgresServer, _postgres_template: str) -> It
 
 def _database(server: PostgresServer, template: str) -> Iterator[str]:
     name = f"moonxd_{os.getpid()}_{next(_NUMBERS)}"
-    server.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
+    strategy = "STRATEGY file_copy" if int(server.version.split(".")[0]) >= 15 else ""
+    server.execute(f"CREATE DATABASE {name} TEMPLATE {template} {strategy}")
     yield server.dsn_of(name)
     server.execute(f"DROP DATABASE {name} WITH (FORCE)")
