@@ -136,6 +136,7 @@ _HELP: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("z", "zoom the panel to the whole screen, and back"),
             ("/", "filter running jobs and failures"),
             ("esc", "close, end zoom, clear the filter"),
+            ("mouse", "click, click twice, wheel; shift + drag marks text to copy"),
             ("?  h", "this help"),
             ("q  ctrl+c", "quit (the daemon goes on)"),
         ),

@@ -41,7 +41,8 @@ def header(state: State, room: int, glyphs: Glyphs = UNICODE) -> tuple[Line, Lin
         (1, () if current else (Cell(f"as of {_clock(state.as_of)}", "warn"),)),
         (3, (Cell("moonxd ", "strong"), Cell(clean(daemon.version, glyphs)))),
         (5, (Cell("worker ", "dim"), Cell(clean(daemon.worker, glyphs)))),
-        (6, (Cell("on ", "dim"), Cell(clean(daemon.host, glyphs)))),
+        # A worker's default name begins with its host's.
+        (6, () if daemon.worker.startswith(daemon.host) else (Cell("on ", "dim"), Cell(clean(daemon.host, glyphs)))),
         (4, (Cell("up ", "dim"), Cell(age(state.as_of - daemon.started_at)))),
     ]
     return pack(first, room, end=clock), pack(_resources(daemon, glyphs), room)
