@@ -91,6 +91,7 @@ class Play:
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(steps=st.lists(STEP, min_size=12, max_size=30))
+@pytest.mark.slow
 def test_a_lower_fence_never_writes(ledger_kind: Kind, steps: list[tuple[str, int, Any]]) -> None:
     async def play() -> None:
         async with ledger_kind.open() as ledger:
