@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -85,13 +86,13 @@ class Play:
         self.last_raw = self.writes
 
 
+@pytest.mark.slow
 @settings(
     max_examples=150,
     deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(steps=st.lists(STEP, min_size=12, max_size=30))
-@pytest.mark.slow
 def test_a_lower_fence_never_writes(ledger_kind: Kind, steps: list[tuple[str, int, Any]]) -> None:
     async def play() -> None:
         async with ledger_kind.open() as ledger:
