@@ -1,0 +1,123 @@
+"""All breakers of a process by name, over the functions of breaker.py. No I/O: who keeps them asks what changed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import NamedTuple
+
+from . import breaker
+from .breaker import Policy, State, Ticket, Verdict
+
+#: Told the name and the reason whenever a breaker opens or is cordoned.
+OnOpen = Callable[[str, str], None]
+
+
+class View(NamedTuple):
+    """One breaker for people. `opened_at` is unix seconds; `mode`: closed | open | half-open | cordoned."""
+
+    name: str
+    mode: str
+    failures: int
+    opened_at: float | None
+    reason: str | None
+
+
+class Breakers:
+    """`now` gives unix seconds that do not jump while the process lives. Not for several threads."""
+
+    def __init__(self, now: Callable[[], float], *, on_open: OnOpen = lambda name, reason: None) -> None:
+        self._now = now
+        self._on_open = on_open
+        self._policies: dict[str, Policy] = {}
+        self._states: dict[str, State] = {}
+        #: Names whose state changed since they were last kept; whoever keeps them empties it.
+        self.dirty: set[str] = set()
+        self.on_dirty: Callable[[], None] = lambda: None
+
+    def register(self, name: str, policy: Policy) -> None:
+        """Have a breaker of this name; one that exists keeps its state and gets the policy."""
+        self._policies[name] = policy
+        self._states.setdefault(name, State())
+
+    def retain(self, names: Callable[[str], bool]) -> None:
+        """Stop showing the breakers that `names` says no to; their states stay for when they come back."""
+        for name in [name for name in self._policies if not names(name)]:
+            del self._policies[name]
+
+    def restore(self, states: Mapping[str, State]) -> None:
+        """Take over what was kept, for breakers that are registered or will be."""
+        self._states.update(states)
+
+    def __contains__(self, name: str) -> bool:
+        return name in self._policies
+
+    # ---- requests ------------------------------------------------------------------------------------------------
+
+    def admit(self, name: str) -> Ticket | None:
+        """A ticket for one request, to be given to `settle`; None when it must not be sent."""
+        state, ticket = breaker.admit(self._states[name], self._policies[name], self._now())
+        self._put(name, state)
+        return ticket
+
+    def settle(self, name: str, ticket: Ticket, verdict: Verdict, reason: str | None = None) -> None:
+        state = breaker.settle(self._states[name], self._policies[name], self._now(), ticket, verdict, reason)
+        self._put(name, state)
+
+    def mode(self, name: str) -> str:
+        """closed | open | half-open | cordoned, as of now."""
+        state = breaker.tick(self._states[name], self._policies[name], self._now())
+        self._put(name, state)
+        return breaker.shown_mode(state)
+
+    def wait_s(self, name: str) -> float | None:
+        """See breaker.wait_s."""
+        return breaker.wait_s(self._states[name], self._now())
+
+    # ---- what is noticed, and what operators do ------------------------------------------------------------------
+
+    def trip(self, name: str, reason: str, for_s: float | None = None) -> None:
+        self._put(name, breaker.trip(self._states[name], self._policies[name], self._now(), reason, for_s))
+
+    def quarantine(self, name: str, reason: str) -> None:
+        self._put(name, breaker.quarantine(self._states[name], self._policies[name], self._now(), reason))
+
+    def cordon(self, name: str, reason: str, ttl_s: float | None = None) -> None:
+        """By an operator. Raises KeyError for an unknown name, like the next two."""
+        state, policy = self._states[name], self._policies[name]
+        self._put(name, breaker.cordon(state, policy, self._now(), reason, ttl_s=ttl_s, by="operator"))
+
+    def uncordon(self, name: str) -> None:
+        self._put(name, breaker.uncordon(self._states[name], self._policies[name], self._now()))
+
+    def reset(self, name: str) -> None:
+        self._put(name, breaker.reset(self._states[name], self._policies[name], self._now()))
+
+    # ---- looking -------------------------------------------------------------------------------------------------
+
+    def view(self, name: str) -> View:
+        """Raises KeyError."""
+        mode, state = self.mode(name), self._states[name]
+        reason = state.cordon.reason if state.cordon is not None else state.reason
+        return View(name, mode, breaker.failures(state), state.opened_at, reason)
+
+    def views(self) -> tuple[View, ...]:
+        return tuple(self.view(name) for name in sorted(self._policies))
+
+    def dumps(self, names: set[str]) -> dict[str, str]:
+        """The states to keep, as text."""
+        return {name: breaker.dump(self._states[name]) for name in names}
+
+    def _put(self, name: str, state: State) -> None:
+        before = self._states[name]
+        self._states[name] = state
+        if state.epoch == before.epoch and state.cordon == before.cordon:
+            return
+        self.dirty.add(name)
+        self.on_dirty()
+        shut, was_shut = _is_shut(state), _is_shut(before)
+        if shut and not was_shut:
+            self._on_open(name, (state.cordon.reason if state.cordon else state.reason) or "no reason given")
+
+
+def _is_shut(state: State) -> bool:
+    return state.cordon is not None or state.mode == "open"
