@@ -7,6 +7,7 @@ import os
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -14,16 +15,22 @@ from urllib.parse import parse_qsl, urlsplit
 
 import trio
 
-from .adapters.chains import TokenList, build_reader, builtin_tokens, parse_token_list
+from .adapters.chains import Guards, TokenList, build_reader, builtin_tokens, parse_token_list
 from .adapters.prices import SourceOptions, build_sources
+from .adapters.redis.cache import RedisCache
+from .adapters.redis.client import Redis
+from .adapters.redis.quota import RedisQuota
 from .adapters.redis.settings import RedisSettings, parse_redis_url
 from .adapters.rpc import Transport, open_transport
 from .config import Config
+from .domain.breaker import Policy
+from .domain.breakers import Breakers
 from .domain.chain import Chain
 from .domain.errors import ConfigError, Permanent
 from .domain.job import JobOptions
 from .jobs import Env
-from .ports import Cache, ChainReader, DeadLetters, Ledger, Outbox, PriceSource
+from .ports import BreakerStore, Cache, ChainReader, DeadLetters, Ledger, Outbox, PriceSource, Quota
+from .sources import Sources
 from .telemetry import Telemetry
 from .worker.pricing import PriceBook
 
@@ -37,6 +44,8 @@ class Database(Ledger, DeadLetters, Outbox, Protocol):
     """What a ledger's adapter gives beside the ledger itself."""
 
     async def ping(self) -> None: ...
+
+    def breakers(self) -> BreakerStore: ...
 
 
 def worker_name(config: Config) -> str:
@@ -139,20 +148,66 @@ def postgres_dsn(config: Config) -> str:
 # ---- chains and prices: opened anew on a reload ------------------------------------------------------------------
 
 
+def new_sources(config: Config, redis: Redis, telemetry: Telemetry, breakers: Breakers) -> Sources:
+    """The chains and price sources, still closed."""
+    cache = RedisCache(redis, prefix=f"{config.redis.key_prefix}cache:")
+    quota = RedisQuota(redis, prefix=f"{config.redis.key_prefix}quota:")
+    return Sources(
+        config,
+        lambda current: open_env(current, cache, telemetry, breakers, quota),
+        linger_s=config.worker.timeout_s,
+    )
+
+
 @asynccontextmanager
-async def open_env(config: Config, cache: Cache, telemetry: Telemetry) -> AsyncGenerator[Env]:
+async def open_env(
+    config: Config, cache: Cache, telemetry: Telemetry, breakers: Breakers, quota: Quota
+) -> AsyncGenerator[Env]:
     """Readers of the enabled chains and the price book."""
     tokens = await load_tokens(config.tokens.list_files)
     async with open_transport(connections=max(100, config.worker.slots * 4)) as transport:
+        # Those of endpoints that are still configured register again at once.
+        breakers.hide([view.name for view in breakers.views()])
+        guards = _guards(config, breakers, quota)
         readers = {
-            chain.id: _reader(config, chain, transport, tokens, cache, telemetry) for chain in config.enabled_chains
+            chain.id: _reader(config, chain, transport, tokens, cache, telemetry, guards)
+            for chain in config.enabled_chains
         }
         book = PriceBook(_price_sources(config, transport), cache, ttl_s=config.prices.ttl_s)
         yield Env(readers=readers, prices=book.lookup, chain_timeout_s=config.chains.read_timeout_s)
 
 
+def _guards(config: Config, breakers: Breakers, quota: Quota) -> Guards:
+    providers, alchemy = config.providers, config.alchemy
+    policy = Policy(
+        window_s=providers.window_s,
+        min_volume=providers.min_volume,
+        failure_rate=providers.failure_rate,
+        streak=providers.streak,
+        open_s=providers.open_s,
+        open_max_s=providers.open_max_s,
+        probes=providers.probes,
+        calm_s=providers.open_max_s,
+    )
+    return Guards(
+        breakers=breakers,
+        policy=policy,
+        quota=quota,
+        public_rpm=providers.public_rpm,
+        alchemy_rpm=alchemy.rate_limit_rpm,
+        alchemy_units_per_s=alchemy.compute_units_per_s,
+        hedge_share=providers.hedge_share,
+    )
+
+
 def _reader(
-    config: Config, chain: Chain, transport: Transport, tokens: TokenList, cache: Cache, telemetry: Telemetry
+    config: Config,
+    chain: Chain,
+    transport: Transport,
+    tokens: TokenList,
+    cache: Cache,
+    telemetry: Telemetry,
+    guards: Guards,
 ) -> ChainReader:
     endpoints = config.chains.endpoints(chain.slug)
     key = config.alchemy_key(chain.slug)
@@ -170,6 +225,7 @@ def _reader(
         retry_delay_s=alchemy.retry_delay_s,
         chunk=config.chains.batch_size,
         on_call=observed,
+        guards=replace(guards, rpm=endpoints.rate_limit_rpm),
     )
 
 

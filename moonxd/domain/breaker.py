@@ -99,6 +99,8 @@ class State(msgspec.Struct, frozen=True):
     opened_at: float | None = None
     reason: str | None = None
     cordon: Cordon | None = None
+    #: What it is about, as its owner tells one from another (a hash of an endpoint's URL): another one starts afresh.
+    subject: str = ""
 
 
 _replace = msgspec.structs.replace
@@ -199,8 +201,9 @@ def reset(state: State, policy: Policy, now: float) -> State:
     """Closed and without a past. Probes under way keep their places."""
     state = tick(state, policy, now)
     return State(
-        epoch=state.epoch + 1, clock=state.clock, seen=now, turn=state.clock, probes=state.probes, issued=state.issued
-    )
+        epoch=state.epoch + 1, clock=state.clock, seen=now, turn=state.clock, probes=state.probes, issued=state.issued,
+        subject=state.subject,
+    )  # fmt: skip
 
 
 def wait_s(state: State, now: float) -> float | None:

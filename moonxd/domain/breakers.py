@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import NamedTuple
 
 from . import breaker
@@ -30,26 +30,33 @@ class Breakers:
         self._on_open = on_open
         self._policies: dict[str, Policy] = {}
         self._states: dict[str, State] = {}
+        self._shown: set[str] = set()
         #: Names whose state changed since they were last kept; whoever keeps them empties it.
         self.dirty: set[str] = set()
         self.on_dirty: Callable[[], None] = lambda: None
 
-    def register(self, name: str, policy: Policy) -> None:
-        """Have a breaker of this name; one that exists keeps its state and gets the policy."""
+    def register(self, name: str, policy: Policy, subject: str = "") -> None:
+        """Have a breaker of this name; one that exists keeps its state, as long as it is about the same `subject`."""
         self._policies[name] = policy
-        self._states.setdefault(name, State())
+        self._shown.add(name)
+        known = self._states.get(name)
+        if known is None or known.subject != subject:
+            self._states[name] = State(subject=subject)
 
-    def retain(self, names: Callable[[str], bool]) -> None:
-        """Stop showing the breakers that `names` says no to; their states stay for when they come back."""
-        for name in [name for name in self._policies if not names(name)]:
-            del self._policies[name]
+    def hide(self, names: Iterable[str]) -> None:
+        """Stop showing breakers that belong to nothing any more; their states stay for when they come back."""
+        self._shown.difference_update(names)
+
+    def mark_all(self) -> None:
+        """Have everything kept, changed or not."""
+        self.dirty.update(self._policies)
 
     def restore(self, states: Mapping[str, State]) -> None:
         """Take over what was kept, for breakers that are registered or will be."""
         self._states.update(states)
 
     def __contains__(self, name: str) -> bool:
-        return name in self._policies
+        return name in self._shown
 
     # ---- requests ------------------------------------------------------------------------------------------------
 
@@ -95,13 +102,13 @@ class Breakers:
     # ---- looking -------------------------------------------------------------------------------------------------
 
     def view(self, name: str) -> View:
-        """Raises KeyError."""
+        """Raises KeyError for a name that is not registered."""
         mode, state = self.mode(name), self._states[name]
         reason = state.cordon.reason if state.cordon is not None else state.reason
         return View(name, mode, breaker.failures(state), state.opened_at, reason)
 
     def views(self) -> tuple[View, ...]:
-        return tuple(self.view(name) for name in sorted(self._policies))
+        return tuple(self.view(name) for name in sorted(self._shown))
 
     def dumps(self, names: set[str]) -> dict[str, str]:
         """The states to keep, as text."""

@@ -140,7 +140,7 @@ def test_clock_jumps_backwards_keep_nothing_open_for_longer(jumps: list[float]) 
         assert wait is not None
         assert wait <= POLICY.open_s
         assert (state.mode == "open") == (state.clock < POLICY.open_s)
-        assert state.clock == pytest.approx(passed)
+        assert state.clock == pytest.approx(passed, abs=1e-3)
 
 
 def test_a_jump_forward_lets_probes_through_and_nothing_more() -> None:
@@ -325,5 +325,5 @@ def test_kept_breakers_come_back_as_they_were() -> None:
     successor.register("base/a", POLICY)
     assert successor.admit("base/a") is None
     assert successor.wait_s("base/a") == 3300.0
-    successor.retain(lambda name: False)
+    successor.hide(["base/a"])
     assert successor.views() == ()

@@ -144,7 +144,9 @@ class MulticallReader:
         else:
             await ask()
         assert head is not None
-        return parse_quantity(client, "eth_getBlockByNumber", head.number)
+        height = parse_quantity(client, "eth_getBlockByNumber", head.number)
+        self._endpoints.saw_head(client, height)
+        return height
 
     # ---- tokens that cannot be read ----
 
