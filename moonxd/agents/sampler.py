@@ -50,7 +50,7 @@ class Sampler:
         children: Callable[[], tuple[Child, ...]],
         slots: Callable[[], Slots],
         state: Callable[[], str],
-        breakers: Callable[[], tuple[View, ...]],
+        breakers: Callable[[], tuple[View, ...]] | None = None,
     ) -> None:
         self._identity = identity
         self._queue = queue
@@ -86,7 +86,7 @@ class Sampler:
             rates=telemetry.rates(),
             running=telemetry.running(),
             chains=telemetry.chains(),
-            breakers=tuple(map(_breaker, self._breakers())),
+            breakers=None if self._breakers is None else tuple(map(_breaker, self._breakers())),
             failures=telemetry.failures(),
             children=self._children(),
         )

@@ -49,6 +49,8 @@ class Provider:
         self.rest_until = 0.0
         #: Until when (trio time) its chain id need not be checked again.
         self.checked_until = 0.0
+        #: When (trio time) it was last looked at beside a read of another endpoint.
+        self.scouted_at = float("-inf")
         self._limits = limits
         self._concurrency = Concurrency(concurrency)
         self._slots = trio.CapacityLimiter(self._concurrency.limit)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import random
 from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
 from typing import Any, Protocol, TypeVar
 
 import trio
@@ -16,6 +17,7 @@ from ...domain.chain import Chain
 from ...domain.errors import MoonxdError, Permanent, Transient
 from ..rpc import RpcClient
 from ..rpc.errors import FAILURES, EndpointError, Garbage, KeyRefused, RateLimited, Refused, TooLarge
+from .hedge import Lane
 from .provider import WAIT_MAX_S, Provider
 
 T = TypeVar("T")
@@ -25,6 +27,10 @@ logger = logging.getLogger("moonxd.chains")
 _AVOID_S = 30.0
 #: How far behind the best known head an endpoint may be.
 _LAG_S = 30.0
+#: An endpoint that is not asked is looked at so often, beside the reads of others: its head, its chain, its speed.
+_SCOUT_S = 30.0
+#: And so often while it has to show that it is well again.
+_PROBE_S = 2.0
 #: A refused key stays refused until somebody changes it; the breaker opens for this long.
 _REFUSED_S = 900.0
 
@@ -53,6 +59,15 @@ class Shut(EndpointError):
     """No endpoint of the chain may be asked now: their breakers are open or cordoned."""
 
     outcome = "shut"
+
+
+class _Elsewhere(Exception):
+    """A read failed at another endpoint than the one it began with."""
+
+    def __init__(self, provider: Provider, error: EndpointError | Refused) -> None:
+        super().__init__(str(error))
+        self.provider = provider
+        self.error = error
 
 
 class Caller(Protocol):
@@ -113,7 +128,7 @@ class Endpoints:
             endpoint if isinstance(endpoint, Provider) else Provider(f"{chain.slug}/{place}").serve_by(endpoint)
             for place, endpoint in enumerate(endpoints)
         )
-        self._by_client = {provider.client: provider for provider in self.providers}
+        self._by_client: dict[Caller, Provider] = {provider.client: provider for provider in self.providers}
         self.breakers = breakers or Breakers(trio.current_time)
         for provider in self.providers:
             if breakers is None:
@@ -126,6 +141,16 @@ class Endpoints:
         self.hedges = latency.HedgeBudget(hedge_share)
 
     async def run(self, attempt: Callable[[RpcClient], Awaitable[T]]) -> T:
+        """`attempt` at one endpoint, at the others when it fails; see `run_hedged`."""
+        return await self._retrying(lambda provider: attempt(provider.client))
+
+    async def run_hedged(self, attempt: Callable[[Caller], Awaitable[T]]) -> T:
+        """The same for reads that every endpoint answers alike: slow requests are sent to a second one too."""
+        if len(self.providers) == 1:
+            return await self.run(attempt)
+        return await self._retrying(lambda provider: self._beside_scout(provider, attempt))
+
+    async def _retrying(self, attempt: Callable[[Provider], Awaitable[T]]) -> T:
         """`attempt` at one endpoint after the other, then all over again after a growing delay, `retries` times.
 
         Waits as long as an endpoint asked, but never past the deadline around us nor long enough to hog a slot:
@@ -151,7 +176,7 @@ class Endpoints:
                 await trio.sleep(wait)
         raise AssertionError("the last attempt returns or raises")
 
-    async def _anywhere(self, attempt: Callable[[RpcClient], Awaitable[T]]) -> T:
+    async def _anywhere(self, attempt: Callable[[Provider], Awaitable[T]]) -> T:
         errors: list[Transient | Permanent] = []
         for provider in self.in_order():
             ticket = self.breakers.admit(provider.name)
@@ -159,8 +184,13 @@ class Endpoints:
                 continue
             verdict: Verdict = "neutral"
             try:
-                result = await attempt(provider.client)
+                result = await attempt(provider)
                 verdict = "good"
+            except _Elsewhere as failed:
+                # Another endpoint had taken over and failed: it is the one to blame.
+                errors.append(failed.error)
+                self.judge(failed.provider, failed.error)
+                self._pass_over(failed.provider, failed.error)
             except FAILURES as error:
                 errors.append(error)
                 verdict = self.judge(provider, error)
@@ -176,6 +206,64 @@ class Endpoints:
             raise self._shut()
         # An endpoint that may recover decides: with it, trying again can help.
         raise next((error for error in errors if isinstance(error, Transient)), errors[0])
+
+    async def _beside_scout(self, provider: Provider, attempt: Callable[[Caller], Awaitable[T]]) -> T:
+        """`attempt` at `provider`, and a look at another endpoint meanwhile if it is time for one."""
+        lane = Lane(self, provider) if self.hedges.share > 0 else provider.client
+        scouted = self._due_for_a_look(provider)
+        try:
+            return await (attempt(lane) if scouted is None else self._with_scout(scouted, partial(attempt, lane)))
+        except FAILURES as error:
+            if isinstance(lane, Lane) and lane.provider is not provider:
+                raise _Elsewhere(lane.provider, error) from error
+            raise
+
+    async def _with_scout(self, scouted: Provider, attempt: Callable[[], Awaitable[T]]) -> T:
+        outcome: list[T] = []
+        failure: EndpointError | Refused | None = None
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._scout, scouted)
+            try:
+                outcome.append(await attempt())
+            except FAILURES as error:
+                failure = error
+            # What the scout has not found out by now must not delay the read.
+            nursery.cancel_scope.cancel()
+        if failure is not None:
+            raise failure
+        return outcome[0]
+
+    def _due_for_a_look(self, busy: Provider) -> Provider | None:
+        now = trio.current_time()
+        for provider in self.providers:
+            on_probation = self.breakers.mode(provider.name) == "half-open"
+            interval = _PROBE_S if on_probation else _SCOUT_S
+            if provider is not busy and max(provider.scouted_at, provider.head_at) + interval <= now:
+                return provider
+        return None
+
+    async def _scout(self, provider: Provider) -> None:
+        provider.scouted_at = trio.current_time()
+        ticket = self.breakers.admit(provider.name)
+        if ticket is None:
+            return
+        verdict: Verdict = "neutral"
+        reason: str | None = None
+        try:
+            await self.verify(provider.client)
+            head = await provider.client.call("eth_blockNumber", [], str)
+            self.saw_head(provider.client, parse_quantity(provider.client, "eth_blockNumber", head))
+            verdict = "good"
+        except FAILURES as error:
+            verdict, reason = self.judge(provider, error), str(error)
+            self._pass_over(provider, error)
+        finally:
+            self.breakers.settle(provider.name, ticket, verdict, reason)
+
+    def rival(self, provider: Provider) -> Provider | None:
+        """Whom to ask when `provider` is slow: sound, and known to serve our chain."""
+        known = (other for other in self.in_order() if other is not provider and not self.needs_check(other.client))
+        return next((other for other in known if self.is_sound(other)), None)
 
     def judge(self, provider: Provider, error: Exception) -> Verdict:
         """What a failure says about the endpoint; what its breaker needs besides that is done."""
@@ -223,32 +311,46 @@ class Endpoints:
 
     # ---- what readers find out about an endpoint -----------------------------------------------------------------
 
-    def saw_head(self, client: RpcClient, height: int) -> None:
+    def saw_head(self, caller: Caller, height: int) -> None:
         """Note an endpoint's head. Raises Lagging when it is far behind an endpoint that may be asked instead."""
-        provider = self._by_client[client]
+        provider = self._provider(caller)
         provider.saw_head(height)
-        if len(self.providers) == 1:
-            return
-        others = [other for other in self.providers if other is not provider and self.is_sound(other)]
+        others = self._others(provider)
         best = max((other.head for other in others), default=0)
         behind = latency.lag_blocks(height, best)
         if behind > self._lag_blocks:
-            raise Lagging(f"{client.host} is {behind} blocks behind the other endpoints of {self.chain.slug}")
+            raise Lagging(f"{caller.host} is {behind} blocks behind the other endpoints of {self.chain.slug}")
+
+    def saw_pin_ignored(self, caller: Caller, block: int) -> None:
+        """An endpoint answered for another block than `block`. Raises Unpinned when there is another one to ask."""
+        what = f"{caller.host} answers for another block than the one asked for ({block})"
+        if self._others(self._provider(caller)):
+            raise Unpinned(what)
+        logger.warning("%s, and there is no other endpoint of %s", what, self.chain.slug)
+
+    def _others(self, provider: Provider) -> list[Provider]:
+        if len(self.providers) == 1:
+            return []
+        return [other for other in self.providers if other is not provider and self.is_sound(other)]
+
+    def _provider(self, caller: Caller) -> Provider:
+        return caller.provider if isinstance(caller, Lane) else self._by_client[caller]
 
     def is_sound(self, provider: Provider) -> bool:
         """It may be asked, and has not failed a moment ago."""
         now = trio.current_time()
         return max(provider.avoid_until, provider.rest_until) <= now and self.breakers.mode(provider.name) == "closed"
 
-    def needs_check(self, client: RpcClient) -> bool:
+    def needs_check(self, caller: Caller) -> bool:
         """Whether `verify` would ask."""
-        return self._by_client[client].checked_until <= trio.current_time()
+        return self._provider(caller).checked_until <= trio.current_time()
 
-    async def verify(self, client: RpcClient) -> None:
-        """Make sure, once in `recheck_s` seconds, that `client` serves our chain. Raises WrongChain naming both ids."""
-        if not self.needs_check(client):
+    async def verify(self, caller: Caller) -> None:
+        """Make sure, once in `recheck_s` seconds, that it serves our chain. Raises WrongChain naming both ids."""
+        if not self.needs_check(caller):
             return
-        provider = self._by_client[client]
+        provider = self._provider(caller)
+        client = provider.client
         provider.checked_until = 0.0
         answer = await client.call("eth_chainId", [], str)
         served = parse_quantity(client, "eth_chainId", answer)
