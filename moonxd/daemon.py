@@ -38,6 +38,7 @@ from .control.server import ControlPlane, serve_control
 from .control.socket import tcp_listeners, unix_listener
 from .domain.errors import ConfigError, Transient
 from .domain.job import Job, Outcome
+from .jobs import JOBS
 from .log import Logging
 from .metrics import Metrics
 from .sources import Sources
@@ -59,13 +60,6 @@ CONTROL_GRACE_S = 1.0
 HAND_BACK_S = 5.0
 #: A row is orphaned only after its job would have been delivered again: this many lock durations and stalled checks.
 ORPHAN_FACTOR = 3
-
-
-class WallClock:
-    """Wall time as ports.Clock."""
-
-    def now(self) -> float:
-        return time.time()
 
 
 async def serve(
@@ -109,7 +103,7 @@ class Daemon:
     def __init__(self, config: Config, reload: Callable[[], Loaded], logging_now: Logging) -> None:
         self.config = config
         self._logging = logging_now
-        self.telemetry = Telemetry()
+        self.telemetry = Telemetry({name: kind.name for name, kind in JOBS.items()})
         self._breakers = new_breakers(self.telemetry.breaker_opened)
         self.stop = trio.Event()
         self._reload = reload
@@ -163,6 +157,7 @@ class Daemon:
     async def _open(self, supervisor: Supervisor, resources: AsyncExitStack) -> _Parts | None:
         """None when we were told to stop meanwhile."""
         config = self.config
+        wiring.make_state_dir(config.state_dir)
         settings = await self._redis(supervisor)
         if settings is None:
             return None
@@ -232,7 +227,7 @@ class Daemon:
             ledger=ledger,
             leases=leases,
             env=sources,
-            clock=WallClock(),
+            clock=wiring.WallClock(),
             policy=self._policy(config),
             rand=random.random,
             step=self.telemetry.job_step,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -48,8 +49,23 @@ class Database(Ledger, DeadLetters, Outbox, Protocol):
     def breakers(self) -> BreakerStore: ...
 
 
+class WallClock:
+    """Wall time as ports.Clock."""
+
+    def now(self) -> float:
+        return time.time()
+
+
 def worker_name(config: Config) -> str:
     return config.daemon.worker_name or f"{socket.gethostname()}:{os.getpid()}"
+
+
+def make_state_dir(path: Path) -> None:
+    """Open to the group, as the control socket in it is. What is private in it has modes of its own."""
+    try:
+        path.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"daemon.state_dir {path} cannot be made: {error.strerror}; choose another") from error
 
 
 def redis_settings(config: Config) -> RedisSettings:
