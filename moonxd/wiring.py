@@ -29,6 +29,8 @@ from .domain.breakers import Breakers
 from .domain.chain import Chain
 from .domain.errors import ConfigError, Permanent
 from .domain.job import JobOptions
+from .domain.pricing import Rules
+from .domain.token import TokenRef
 from .jobs import Env
 from .ports import BreakerStore, Cache, ChainReader, DeadLetters, Ledger, Outbox, PriceSource, Quota
 from .sources import Sources
@@ -189,7 +191,13 @@ async def open_env(
             chain.id: _reader(config, chain, transport, tokens, cache, telemetry, guards)
             for chain in config.enabled_chains
         }
-        book = PriceBook(_price_sources(config, transport), cache, ttl_s=config.prices.ttl_s)
+        book = PriceBook(
+            _price_sources(config, transport, tokens),
+            cache,
+            ttl_s=config.prices.ttl_s,
+            rules=_price_rules(config),
+            breakers=breakers,
+        )
         yield Env(readers=readers, prices=book.lookup, chain_timeout_s=config.chains.read_timeout_s)
 
 
@@ -249,18 +257,32 @@ def _observe(telemetry: Telemetry, chain_id: int, host: str, _method: str, outco
     telemetry.rpc(chain_id, host, outcome, seconds)
 
 
-def _price_sources(config: Config, transport: Transport) -> Sequence[PriceSource]:
+def _price_rules(config: Config) -> Rules:
     prices = config.prices
+    return Rules(
+        trusted=prices.trusted_confidence,
+        alone=prices.min_confidence,
+        agree=prices.agreement,
+        jump=prices.max_jump,
+    )
+
+
+def _price_sources(config: Config, transport: Transport, tokens: TokenList) -> Sequence[PriceSource]:
+    prices, alchemy = config.prices, config.alchemy
+    listed = {
+        TokenRef(chain.id, address): meta.symbol
+        for chain in config.enabled_chains
+        for address, meta in tokens.on(chain.id).items()
+    }
+    llama, gecko, screener, binance = prices.defillama, prices.coingecko, prices.dexscreener, prices.binance
+    gecko_key = gecko.api_key.reveal() if gecko.api_key else None
+    alchemy_key = alchemy.api_key.reveal() if alchemy.api_key else None
     options = {
-        name: SourceOptions(
-            base_url=section.base_url, timeout_s=section.timeout_s, min_confidence=prices.min_confidence
-        )
-        for name, section in (
-            ("defillama", prices.defillama),
-            ("coingecko", prices.coingecko),
-            ("dexscreener", prices.dexscreener),
-            ("binance", prices.binance),
-        )
+        "defillama": SourceOptions(llama.base_url, llama.timeout_s),
+        "alchemy": SourceOptions(alchemy.prices_url, alchemy.timeout_s, api_key=alchemy_key),
+        "coingecko": SourceOptions(gecko.base_url, gecko.timeout_s, api_key=gecko_key),
+        "dexscreener": SourceOptions(screener.base_url, screener.timeout_s),
+        "binance": SourceOptions(binance.base_url, binance.timeout_s, listed=listed),
     }
     return build_sources(prices.sources, transport, options)
 

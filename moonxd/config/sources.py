@@ -97,6 +97,10 @@ class Alchemy(Section, frozen=True, kw_only=True):
         int, Key("Requests a minute to Alchemy, all chains together", ("ALCHEMY_RATE_LIMIT_RPM",), low=1, live=True)
     ] = 300
 
+    prices_url: Annotated[
+        str,
+        Key("Endpoint of the prices API without the key", ("ALCHEMY_PRICES_URL",), check="plain-url", live=True),
+    ] = "https://api.g.alchemy.com/prices/v1"
     compute_units_per_s: Annotated[
         int,
         Key("Compute units a second of one key, counted over 10 s and shared by all workers", low=1, live=True),
@@ -153,7 +157,7 @@ class DexScreener(Section, frozen=True, kw_only=True):
         str,
         Key("Endpoint; a trailing /latest is accepted", ("DEXSCREENER_BASE_URL",), check="dexscreener-url", live=True),
     ] = "https://api.dexscreener.com"
-    api_key: Annotated[Secret | None, Key("Key", ("DEXSCREENER_API_KEY",), live=True)] = None
+    api_key: Annotated[Secret | None, Key("Not used by the price API", ("DEXSCREENER_API_KEY",), live=True)] = None
     api_secret: Annotated[Secret | None, Key("Not used by the price API", ("DEXSCREENER_API_SECRET",), live=True)] = (
         None
     )
@@ -166,7 +170,7 @@ class Binance(Section, frozen=True, kw_only=True):
     base_url: Annotated[str, Key("Endpoint", ("BINANCE_BASE_URL",), check="plain-url", live=True)] = (
         "https://api.binance.com"
     )
-    api_key: Annotated[Secret | None, Key("Key", ("BINANCE_API_KEY",), live=True)] = None
+    api_key: Annotated[Secret | None, Key("Not used by the price API", ("BINANCE_API_KEY",), live=True)] = None
     api_secret: Annotated[Secret | None, Key("Not used by the price API", ("BINANCE_API_SECRET",), live=True)] = None
     timeout_s: Annotated[float, Key("Deadline of one request", ("BINANCE_TIMEOUT",), low=0.001, live=True)] = 5.0
 
@@ -176,11 +180,26 @@ class Prices(Section, frozen=True, kw_only=True):
 
     sources: Annotated[
         tuple[str, ...],
-        Key("Sources in order", choices=("defillama", "coingecko", "dexscreener", "binance"), live=True),
-    ] = ("defillama",)
+        Key(
+            "Sources in order; alchemy is left out without [alchemy] api_key",
+            choices=("defillama", "alchemy", "coingecko", "dexscreener", "binance"),
+            live=True,
+        ),
+    ] = ("defillama", "alchemy", "coingecko", "dexscreener", "binance")
     ttl_s: Annotated[float, Key("How long a price is taken from the cache", low=0, live=True)] = 180.0
     min_confidence: Annotated[
-        float, Key("Prices that their source trusts less than this are taken for unknown", low=0, high=1, live=True)
+        float,
+        Key("With one source only: prices that it trusts less than this are unknown", low=0, high=1, live=True),
+    ] = 0.5
+    trusted_confidence: Annotated[
+        float, Key("From this confidence a price needs no second source", low=0, high=1, live=True)
+    ] = 0.9
+    agreement: Annotated[
+        float, Key("How far two sources may be apart to confirm each other, as a share", low=0, high=1, live=True)
+    ] = 0.1
+    max_jump: Annotated[
+        float,
+        Key("Larger changes within 15 min need a second source, else the last price stays", low=0, high=1, live=True),
     ] = 0.5
     defillama: DefiLlama = DefiLlama()
     coingecko: CoinGecko = CoinGecko()
