@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from bisect import insort
 from collections import deque
+from itertools import islice
 
 #: Share of the newest sample in the moving average.
 _ALPHA = 0.2
@@ -15,8 +16,10 @@ _ALPHA = 0.2
 _SAMPLES = 128
 #: Fewer samples than this say nothing about the tail.
 _TAIL_FROM = 20
+#: How fast an endpoint is now is the median of so many requests, or half of them to begin with.
+_SPEED_OF = 16
 #: Faster than this is all the same: below it differences are noise, and would only make us change endpoints.
-_FAST_S = 0.02
+_FAST_S = 0.05
 
 
 class Latency:
@@ -47,16 +50,23 @@ class Latency:
         return None if count < _TAIL_FROM else self._ordered[min(count - 1, int(share * count))]
 
     def current(self, now: float, fresh_s: float) -> float | None:
-        """The moving average while it is younger than `fresh_s`: an endpoint not asked for long may have recovered."""
-        return self.ewma if now - self._newest <= fresh_s else None
+        """What a request takes; None when the last one is older than `fresh_s`: it may have recovered since.
+
+        The median of the last few: a rare slow request is for a second endpoint to mend, no reason to move to it.
+        """
+        if len(self._recent) < _SPEED_OF // 2 or now - self._newest > fresh_s:
+            return None
+        last = sorted(islice(reversed(self._recent), _SPEED_OF))
+        return last[(len(last) - 1) // 2]
 
     def hedge_after(self) -> float | None:
         """How long to wait before asking a second endpoint the same: the p95, None when it is not known.
 
-        Never more than four medians: with more slow requests than one in twenty the p95 is itself a slow one.
+        Never more than three medians: with more slow requests than one in twenty the p95 is itself a slow one. Never
+        less than two: where everything takes about the same, an answer a little late is no reason to ask again.
         """
         p95, median = self.percentile(0.95), self.percentile(0.5)
-        return None if p95 is None or median is None else min(p95, 4 * median)
+        return None if p95 is None or median is None else min(max(p95, 2 * median), 3 * median)
 
 
 def tier(latency: float | None) -> int:

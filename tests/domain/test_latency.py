@@ -27,15 +27,19 @@ def test_the_average_follows_and_grows_old() -> None:
     latency = filled(*[0.1] * 30, *[1.0] * 30)
     assert latency.ewma is not None
     assert 0.99 < latency.ewma < 1.0
-    assert latency.current(60.0, 300.0) == latency.ewma
+    assert latency.current(60.0, 300.0) == 1.0
+    assert filled(*[0.1] * 7).current(7.0, 300.0) is None, "too few to say"
+    assert filled(*[0.2] * 5, *[9.0] * 3).current(8.0, 300.0) == 0.2
+    assert filled(*[0.1] * 40, 9.0).current(60.0, 300.0) == 0.1, "one slow request is no reason to move"
     assert latency.current(1000.0, 300.0) is None
     assert Latency().current(0.0, 300.0) is None
 
 
 def test_when_a_second_request_is_sent() -> None:
     assert Latency().hedge_after() is None
-    assert filled(*[0.1] * 98, 2.0, 2.0).hedge_after() == 0.1
-    assert filled(*[0.1] * 90, *[2.0] * 10).hedge_after() == 0.4
+    assert filled(*[0.1] * 98, 2.0, 2.0).hedge_after() == 0.2
+    assert filled(*[0.1] * 90, *[0.25] * 10).hedge_after() == 0.25
+    assert filled(*[0.1] * 90, *[2.0] * 10).hedge_after() == 0.1 * 3
 
 
 @given(st.lists(st.floats(0, 100), min_size=1, max_size=400))
@@ -46,12 +50,12 @@ def test_percentiles_are_samples(durations: list[float]) -> None:
 
 
 def test_health_beats_latency_beats_the_configured_order() -> None:
-    slow, fast, unknown = rank(0, 0.5, 0), rank(0, 0.03, 1), rank(0, None, 2)
+    slow, fast, unknown = rank(0, 0.5, 0), rank(0, 0.06, 1), rank(0, None, 2)
     assert sorted([slow, fast, unknown]) == [unknown, fast, slow]
     assert rank(0, 10.0, 5) < rank(1, 0.001, 0) < rank(2, None, 0)
-    assert tier(0.001) == tier(0.02) == tier(None) == 0
-    assert tier(0.021) == 1
-    assert tier(0.1) == 3
+    assert tier(0.001) == tier(0.05) == tier(None) == 0
+    assert tier(0.051) == 1
+    assert tier(0.4) == 3
 
 
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 200), st.floats(0, 1e4))))

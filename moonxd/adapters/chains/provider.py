@@ -71,7 +71,7 @@ class Provider:
         return int(self._slots.total_tokens)
 
     def speed(self) -> float | None:
-        """The moving average of its latency in seconds; None while unknown."""
+        """What a request takes, in seconds; None while unknown."""
         return self.latency.current(trio.current_time(), _FRESH_S)
 
     def saw_head(self, height: int) -> None:
