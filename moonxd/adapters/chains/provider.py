@@ -81,7 +81,12 @@ class Provider:
     async def gate(self, methods: Sequence[str]) -> AsyncGenerator[None]:
         """Around every exchange. Raises Throttled when the wait for our turn would be too long."""
         await self._await_turn(methods)
-        async with self._slots:
+        try:
+            # Without the checkpoint of a wait that is not needed.
+            self._slots.acquire_nowait()
+        except trio.WouldBlock:
+            await self._slots.acquire()
+        try:
             started = trio.current_time()
             try:
                 yield
@@ -96,6 +101,8 @@ class Provider:
             self.latency.add(now - started, now)
             self._concurrency.succeeded(self._slots.borrowed_tokens)
             self._slots.total_tokens = self._concurrency.limit
+        finally:
+            self._slots.release()
 
     async def _await_turn(self, methods: Sequence[str]) -> None:
         give_up = trio.current_time() + WAIT_MAX_S
