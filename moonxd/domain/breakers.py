@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from typing import NamedTuple
+from typing import Literal, NamedTuple
+
+import msgspec
 
 from . import breaker
 from .breaker import Policy, State, Ticket, Verdict
@@ -22,6 +24,16 @@ class View(NamedTuple):
     reason: str | None
 
 
+class Word(msgspec.Struct, frozen=True):
+    """What an operator last said about a breaker, to whichever daemon. Times are unix seconds."""
+
+    act: Literal["cordon", "uncordon", "reset"]
+    at: float
+    reason: str = ""
+    #: When a cordon ends; None: when it is lifted.
+    until: float | None = None
+
+
 class Breakers:
     """`now` gives unix seconds that do not jump while the process lives. Not for several threads."""
 
@@ -31,8 +43,13 @@ class Breakers:
         self._policies: dict[str, Policy] = {}
         self._states: dict[str, State] = {}
         self._shown: set[str] = set()
+        #: The last word of an operator by name, for the other daemons to hear.
+        self.words: dict[str, Word] = {}
         #: Names whose state changed since they were last kept; whoever keeps them empties it.
         self.dirty: set[str] = set()
+        #: Names that an operator spoke about here since then. Words that were only heard are not for us to keep: they
+        #: may have been overtaken.
+        self.spoken: set[str] = set()
         self.on_dirty: Callable[[], None] = lambda: None
 
     def register(self, name: str, policy: Policy, subject: str = "") -> None:
@@ -42,6 +59,17 @@ class Breakers:
         known = self._states.get(name)
         if known is None or known.subject != subject:
             self._states[name] = State(subject=subject)
+        self._remember(name)
+
+    def _remember(self, name: str) -> None:
+        """Apply what an operator said before the breaker was there: another daemon may have kept its own state since.
+
+        A reset had its effect then, and is no reason to forget what happened after it.
+        """
+        word, cordon = self.words.get(name), self._states[name].cordon
+        is_ours = cordon is not None and cordon.by == "operator"
+        if word is not None and ((word.act == "cordon" and not is_ours) or (word.act == "uncordon" and is_ours)):
+            self._obey(name, word)
 
     def hide(self, names: Iterable[str]) -> None:
         """Stop showing breakers that belong to nothing any more; their states stay for when they come back."""
@@ -90,14 +118,39 @@ class Breakers:
 
     def cordon(self, name: str, reason: str, ttl_s: float | None = None) -> None:
         """By an operator. Raises KeyError for an unknown name, like the next two."""
-        state, policy = self._states[name], self._policies[name]
-        self._put(name, breaker.cordon(state, policy, self._now(), reason, ttl_s=ttl_s, by="operator"))
+        now = self._now()
+        self._say(name, Word("cordon", now, reason, None if ttl_s is None else now + ttl_s))
 
     def uncordon(self, name: str) -> None:
-        self._put(name, breaker.uncordon(self._states[name], self._policies[name], self._now()))
+        self._say(name, Word("uncordon", self._now()))
 
     def reset(self, name: str) -> None:
-        self._put(name, breaker.reset(self._states[name], self._policies[name], self._now()))
+        self._say(name, Word("reset", self._now()))
+
+    def hear(self, name: str, word: Word) -> None:
+        """What an operator said to another daemon, or to this one before it started; the latest word counts."""
+        known = self.words.get(name)
+        if known is None or word.at > known.at:
+            self.words[name] = word
+            if name in self._policies:
+                self._obey(name, word)
+
+    def _say(self, name: str, word: Word) -> None:
+        self._obey(name, word)
+        self.words[name] = word
+        self.spoken.add(name)
+        self.dirty.add(name)
+        self.on_dirty()
+
+    def _obey(self, name: str, word: Word) -> None:
+        state, policy, now = self._states[name], self._policies[name], self._now()
+        if word.act == "reset":
+            self._put(name, breaker.reset(state, policy, now))
+        elif word.act == "uncordon":
+            self._put(name, breaker.uncordon(state, policy, now))
+        elif word.until is None or word.until > now:
+            ttl_s = None if word.until is None else word.until - now
+            self._put(name, breaker.cordon(state, policy, now, word.reason, ttl_s=ttl_s, by="operator"))
 
     # ---- looking -------------------------------------------------------------------------------------------------
 

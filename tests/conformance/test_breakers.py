@@ -80,8 +80,53 @@ async def test_changes_are_kept_and_taken_up_again(store: BreakerStore) -> None:
     await keeper(successor, store).recover()
     successor.register("base/a", Policy(), "url")
     assert [(view.mode, view.reason) for view in successor.views()] == [("cordoned", "maintenance")]
+    successor.uncordon("base/a")
+    successor.trip("base/a", "HTTP 401", 600.0)
     successor.register("base/a", Policy(), "another url")
     assert successor.view("base/a").mode == "closed", "what was known of the old endpoint says nothing about it"
+
+
+async def test_what_an_operator_says_to_one_daemon_is_heard_by_the_others(
+    store: BreakerStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("moonxd.agents.breakers.LISTEN_S", 0.05)
+    one, other = new_breakers(lambda name: None), new_breakers(lambda name: None)
+
+    async def heard(mode: str) -> None:
+        with trio.fail_after(20):
+            while other.view("base/a").mode != mode:  # noqa: ASYNC110 (a breaker tells nobody)
+                await trio.sleep(0.01)
+
+    async with trio.open_nursery() as nursery:
+        for breakers in (one, other):
+            breakers.register("base/a", Policy())
+            await nursery.start(_run, keeper(breakers, store))
+        one.cordon("base/a", "maintenance", 600.0)
+        await heard("cordoned")
+        # The other daemon's own state does not undo what was said.
+        other.trip("base/a", "down", 600.0)
+        one.uncordon("base/a")
+        await heard("open")
+        one.reset("base/a")
+        await heard("closed")
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_cordon_is_remembered_whoever_kept_the_breaker_last(store: BreakerStore) -> None:
+    one, other = new_breakers(lambda name: None), new_breakers(lambda name: None)
+    async with trio.open_nursery() as nursery:
+        for breakers in (one, other):
+            breakers.register("base/a", Policy())
+            await nursery.start(_run, keeper(breakers, store))
+        one.cordon("base/a", "maintenance")
+        await _until_kept(store, lambda kept: "maintenance" in kept.get("base/a", ""))
+        other.trip("base/a", "down", 600.0)
+        await _until_kept(store, lambda kept: "maintenance" not in kept["base/a"])
+        nursery.cancel_scope.cancel()
+    successor = new_breakers(lambda name: None)
+    await keeper(successor, store).recover()
+    successor.register("base/a", Policy())
+    assert successor.view("base/a").mode == "cordoned"
 
 
 async def _run(kept: BreakerKeeper, task_status: trio.TaskStatus[None]) -> None:
