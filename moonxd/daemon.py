@@ -23,10 +23,10 @@ import trio
 
 from . import wiring
 from .adapters.bullmq.queue import BullQueue
-from .adapters.redis.cache import RedisCache
 from .adapters.redis.client import Redis, RedisSettings, open_redis
 from .adapters.redis.embedded import AppendFsync, embedded_redis
 from .adapters.redis.server import check_server
+from .agents.breakers import BreakerKeeper, new_breakers
 from .agents.janitor import Janitor
 from .agents.sampler import Sampler, Slots
 from .agents.stalled import run_stalled_checker
@@ -62,13 +62,6 @@ HAND_BACK_S = 5.0
 ORPHAN_FACTOR = 3
 
 
-class WallClock:
-    """Wall time as ports.Clock."""
-
-    def now(self) -> float:
-        return time.time()
-
-
 async def serve(
     loaded: Loaded,
     reload: Callable[[], Loaded],
@@ -96,6 +89,7 @@ class _Parts:
     ledger: Database
     queue: BullQueue
     leases: LeaseKeeper
+    keeper: BreakerKeeper
     sources: Sources
     consumer: Consumer
     attempts: Attempts
@@ -110,6 +104,7 @@ class Daemon:
         self.config = config
         self._logging = logging_now
         self.telemetry = Telemetry({name: kind.name for name, kind in JOBS.items()})
+        self._breakers = new_breakers(self.telemetry.breaker_opened)
         self.stop = trio.Event()
         self._reload = reload
         self._hurry = trio.Event()
@@ -181,13 +176,10 @@ class Daemon:
             max_stalled_count=config.worker.max_stalled,
             defaults=wiring.job_defaults(config),
         )
-        cache = RedisCache(redis, prefix=f"{config.redis.key_prefix}cache:")
-        sources = Sources(
-            config,
-            lambda current: wiring.open_env(current, cache, self.telemetry),
-            linger_s=config.worker.timeout_s,
-        )
-        return self._assemble(redis, ledger, queue, sources, supervisor)
+        keeper = BreakerKeeper(self._breakers, ledger.breakers(), recovered=self.telemetry.state_recovered)
+        await keeper.recover()
+        sources = wiring.new_sources(config, redis, self.telemetry, self._breakers)
+        return self._assemble(redis, ledger, queue, sources, keeper, supervisor)
 
     async def _redis(self, supervisor: Supervisor) -> RedisSettings | None:
         if self.config.redis.is_external:
@@ -220,7 +212,13 @@ class Daemon:
         return None
 
     def _assemble(
-        self, redis: Redis, ledger: Database, queue: BullQueue, sources: Sources, supervisor: Supervisor
+        self,
+        redis: Redis,
+        ledger: Database,
+        queue: BullQueue,
+        sources: Sources,
+        keeper: BreakerKeeper,
+        supervisor: Supervisor,
     ) -> _Parts:
         config = self.config
         leases = LeaseKeeper(ledger, lease_s=config.worker.lock_s)
@@ -229,7 +227,7 @@ class Daemon:
             ledger=ledger,
             leases=leases,
             env=sources,
-            clock=WallClock(),
+            clock=wiring.WallClock(),
             policy=self._policy(config),
             rand=random.random,
             step=self.telemetry.job_step,
@@ -252,6 +250,7 @@ class Daemon:
             children=supervisor.children,
             slots=lambda: Slots(total=config.worker.slots, busy=consumer.busy, is_paused=consumer.is_paused),
             state=lambda: self._state,
+            breakers=self._breakers.views,
         )
         plane = ControlPlane(
             Deps(
@@ -267,9 +266,10 @@ class Daemon:
                 dependencies=partial(probe, {"redis": partial(redis.call, "PING"), "database": ledger.ping}),
                 metrics=Metrics(self.telemetry, sampler.sample, queue.oldest_waiting).text,
                 upkeep=queue,
+                breakers=self._breakers,
             )
         )
-        return _Parts(ledger, queue, leases, sources, consumer, attempts, sampler, plane)
+        return _Parts(ledger, queue, leases, keeper, sources, consumer, attempts, sampler, plane)
 
     def _policy(self, config: Config) -> Policy:
         return Policy(
@@ -308,6 +308,7 @@ class Daemon:
         janitor = Janitor(parts.ledger, interval_s=worker.janitor_interval_s, grace_s=orphaned_s)
         return (
             Child(name="control", body=partial(self._run_control, parts.plane)),
+            Child(name="breakers", body=parts.keeper.run, critical=False),
             Child(name="chains", body=parts.sources.run),
             Child(name="leases", body=parts.leases.run),
             Child(name="sampler", body=parts.sampler.run, critical=False),

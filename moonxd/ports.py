@@ -23,6 +23,7 @@ from .domain.ledger import (
     Portfolio,
     StoredEvent,
 )
+from .domain.quota import Charge
 from .domain.token import ChainSnapshot, Price, TokenRef
 
 
@@ -212,6 +213,30 @@ class Cache(Protocol):
     async def get_many(self, keys: Sequence[str]) -> dict[str, bytes]: ...
 
     async def put_many(self, entries: Mapping[str, bytes], ttl_s: float) -> None: ...
+
+
+class Quota(Protocol):
+    """Budgets of requests or other units that providers grant, shared by whoever shares the quota."""
+
+    async def take(self, charges: Sequence[Charge]) -> float:
+        """Take all of the charges, or none: 0 when taken, else the seconds until they may fit. Never raises."""
+        ...
+
+
+class BreakerStore(Protocol):
+    """Where the states of breakers are kept, as text that this port does not look into."""
+
+    async def load(self) -> dict[str, str]:
+        """Every state by name, those set aside left out."""
+        ...
+
+    async def save(self, states: Mapping[str, str]) -> None:
+        """Keep these states, in one transaction; the others stay."""
+        ...
+
+    async def set_aside(self, name: str) -> None:
+        """Keep a state that cannot be read for whoever wants to look, and never load it again."""
+        ...
 
 
 class ChainReader(Protocol):

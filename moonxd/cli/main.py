@@ -25,6 +25,7 @@ COMMANDS = {
     "jobs": "jobs",
     "pause": "pause",
     "resume": "pause",
+    "breakers": "breakers",
     "portfolio": "portfolio",
     "operations": "ledger",
     "events": "ledger",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ..api.messages import DependencyState, SchedulerStats, WorkerView
 from ..api.schema import Snapshot
+from ..domain.breakers import Breakers
 from ..ports import DeadLetters, Ledger, Outbox, QueueAdmin, QueueUpkeep
 
 
@@ -44,6 +45,8 @@ class Deps:
     #: For /queue-stats (counts per priority, oldest age) and the jobs' logs; None leaves them out.
     upkeep: QueueUpkeep | None = None
     scheduler: Callable[[], SchedulerStats] = _no_scheduler
+    #: Without them, /breakers says that there are none.
+    breakers: Breakers | None = None
     #: Unix seconds.
     now: Callable[[], float] = time.time
     pid: int = os.getpid()
