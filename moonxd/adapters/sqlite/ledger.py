@@ -25,6 +25,7 @@ from ...domain.ledger import (
 )
 from . import reads, writes
 from .database import open_file
+from .schedule import SqliteSchedule
 from .thread import DatabaseThread
 
 R = TypeVar("R")
@@ -47,6 +48,7 @@ class SqliteLedger:
     def __init__(self, runner: Runner, now: Callable[[], float]) -> None:
         self._runner = runner
         self._now = now
+        self.schedule = SqliteSchedule(runner, now)
 
     async def ping(self) -> None:
         """Raises Transient when the database does not answer."""
