@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -84,6 +85,14 @@ class Telemetry:
             buckets=_RPC_BUCKETS, registry=reg,
         )  # fmt: skip
         self._restarts = Counter("moonxd_child_restarts", "Restarts of supervised parts", ["child"], registry=reg)
+        self._fresh = Gauge(
+            "moonxd_wallets_fresh_ratio", "Share of active wallets that are younger than their target", registry=reg
+        )
+        self._wallets = Gauge("moonxd_wallets", "Wallets of the schedule", ["state"], registry=reg)
+        self._drift = Gauge("moonxd_schedule_drift_seconds", "How late the latest wallet was queued", registry=reg)
+        self._held_back = Gauge("moonxd_schedule_held_back", "1 while the queue is too full for more", registry=reg)
+        self._slots = Gauge("moonxd_schedule_slots", "Slots since the start, by what became of them", ["result"],
+            registry=reg)  # fmt: skip
         self._running: dict[str, RunningJob] = {}
         self._failures: deque[Failure] = deque(maxlen=RECENT_FAILURES)
         self._durations = Window()
@@ -146,6 +155,19 @@ class Telemetry:
 
     def child_restarted(self, name: str) -> None:
         self._restarts.labels(name).inc()
+
+    def schedule(self, *, drift_s: float, is_held_back: bool, slots: Mapping[str, int]) -> None:
+        """How the scheduler stands; `slots` by result: queued, missed, and why others were skipped."""
+        self._drift.set(drift_s)
+        self._held_back.set(is_held_back)
+        for result, count in slots.items():
+            self._slots.labels(result).set(count)
+
+    def freshness(self, ratio: float, wallets: Mapping[str, int]) -> None:
+        """Share of active wallets younger than their target, and wallets by state."""
+        self._fresh.set(ratio)
+        for state, count in wallets.items():
+            self._wallets.labels(state).set(count)
 
     # ---- views ---------------------------------------------------------------------------------------------------
 

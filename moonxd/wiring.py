@@ -23,7 +23,7 @@ from .domain.chain import Chain
 from .domain.errors import ConfigError, Permanent
 from .domain.job import JobOptions
 from .jobs import Env
-from .ports import Cache, ChainReader, DeadLetters, Ledger, Outbox, PriceSource
+from .ports import Cache, ChainReader, DeadLetters, Ledger, Outbox, PriceSource, Schedule
 from .telemetry import Telemetry
 from .worker.pricing import PriceBook
 
@@ -35,6 +35,11 @@ _SECOND_CONNECTION_FROM = 32
 
 class Database(Ledger, DeadLetters, Outbox, Protocol):
     """What a ledger's adapter gives beside the ledger itself."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """Which wallets are synced periodically; shares the ledger's connections."""
+        ...
 
     async def ping(self) -> None: ...
 

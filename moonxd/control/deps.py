@@ -9,11 +9,24 @@ from dataclasses import dataclass
 
 from ..api.messages import DependencyState, SchedulerStats, WorkerView
 from ..api.schema import Snapshot
-from ..ports import DeadLetters, Ledger, Outbox, QueueAdmin, QueueUpkeep
+from ..api.users import ScheduleView
+from ..domain.plan import Plan
+from ..ports import DeadLetters, Ledger, Outbox, QueueAdmin, QueueUpkeep, Schedule
 
 
 def _no_scheduler() -> SchedulerStats:
     return SchedulerStats()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scheduling:
+    """Periodic syncs: who is registered, when they are due, and how the scheduler of this process stands."""
+
+    schedule: Schedule
+    plan: Plan
+    view: Callable[[], ScheduleView]
+    #: Look for due wallets now; False when this daemon runs no scheduler.
+    trigger: Callable[[], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,6 +57,8 @@ class Deps:
     #: For /queue-stats (counts per priority, oldest age) and the jobs' logs; None leaves them out.
     upkeep: QueueUpkeep | None = None
     scheduler: Callable[[], SchedulerStats] = _no_scheduler
+    #: Without it, /users and /schedule say that there are no periodic syncs.
+    scheduling: Scheduling | None = None
     #: Unix seconds.
     now: Callable[[], float] = time.time
     pid: int = os.getpid()

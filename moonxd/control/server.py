@@ -43,6 +43,7 @@ from .requeue import DEADLINE_S as REQUEUE_S
 from .requeue import requeue
 from .settled import Settlements
 from .stream import STALLED_S, EventStream
+from .users import user_routes
 from .wallets import Wallets
 from .workers import Fleet
 
@@ -120,6 +121,7 @@ class ControlPlane:
             ("GET", "/status", health.status, DEADLINE_S),
             ("GET", "/stream", self._stream, None),
             ("GET", "/version", health.version, DEADLINE_S),
+            *user_routes(self._deps),
         ]
         tables = (("/v1", both), ("/v1", own), ("", both))
         paths = [f"{method} {prefix}{path}" for prefix, table in tables for method, path, _, _ in table]

@@ -174,14 +174,13 @@ def _set(
 def _figures(db: sqlite3.Connection, targets: Targets, now: float) -> Figures:
     active = now - targets.active_s
     users, wallets, active_users, active_wallets = db.execute(
-        "SELECT count(*), coalesce(sum(n), 0), coalesce(sum(a > 0), 0), coalesce(sum(a), 0) FROM (SELECT count(*) AS n, "
-        "sum(last_active_at >= ?) AS a FROM moonxd_wallet_schedule GROUP BY user_id)",
+        "SELECT count(*), coalesce(sum(n), 0), coalesce(sum(a > 0), 0), coalesce(sum(a), 0) FROM "
+        "(SELECT count(*) AS n, sum(last_active_at >= ?) AS a FROM moonxd_wallet_schedule GROUP BY user_id)",
         (active,),
     ).fetchone()
-    own = "coalesce(nullif(s.auto_sync_interval_minutes, 0) * 60 * ?3, ?4)"
+    age, own = "?1 - strftime('%s', s.last_sync_at)", "coalesce(nullif(s.auto_sync_interval_minutes, 0) * 60 * ?3, ?4)"
     fresh, stale = db.execute(
-        f"SELECT coalesce(sum(?1 - unixepoch(s.last_sync_at, 'subsec') <= {own}), 0), "
-        f"coalesce(sum(s.last_sync_at IS NULL OR ?1 - unixepoch(s.last_sync_at, 'subsec') > ?5), 0) {_JOINED} "
+        f"SELECT coalesce(sum({age} <= {own}), 0), coalesce(sum(s.last_sync_at IS NULL OR {age} > ?5), 0) {_JOINED} "
         "WHERE w.last_active_at >= ?2",
         (now, active, targets.fresh_intervals, targets.fresh_s, targets.stale_s),
     ).fetchone()
