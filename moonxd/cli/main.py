@@ -26,6 +26,8 @@ COMMANDS = {
     "pause": "pause",
     "resume": "pause",
     "portfolio": "portfolio",
+    "users": "users",
+    "schedule": "schedule",
     "operations": "ledger",
     "events": "ledger",
     "config": "config",
