@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import time
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -12,6 +13,7 @@ import trio
 
 from moonxd.adapters.redis.embedded import embedded_redis
 from moonxd.adapters.redis.settings import RedisSettings
+from moonxd.domain.job import NewJob
 
 from .stats import Spread, spread
 from .sync_load import WARM_UP, Bench, job
@@ -70,25 +72,25 @@ class Start(msgspec.Struct, frozen=True, kw_only=True):
 
 
 async def start(world: World, *, rounds: int) -> Start:
-    """Jobs wait in the queue, the files of an earlier run are there; the first round only makes them and is left out."""
+    """Jobs wait in the queue, the files of an earlier run are there; the round that makes them is left out."""
     world.sim.latency(0)
     state = world.home / "start"
-    seconds = [await _start_once(world, state, number) for number in range(rounds + 1)]
+    with world.fresh_parts("start") as parts:
+        seconds = [await _start_once(world, state, parts, number) for number in range(rounds + 1)]
     return Start(first_job_done=spread(seconds[1:], 3))
 
 
-async def _start_once(world: World, state: Path, number: int) -> float:
+async def _start_once(world: World, state: Path, parts: Mapping[str, str], number: int) -> float:
     jobs = [job(_WAITING * number + one) for one in range(_WAITING)]
     if world.parts is None:
-        state.mkdir(exist_ok=True)
         async with embedded_redis(state) as server:
             ids = await _put(server.settings, jobs)
     else:
         ids = await _put(world.redis_settings(state), jobs)
     began = time.time()
-    with spawn(world, state=state) as child:
+    with spawn(world, state=state, extra=parts) as child:
         running = Daemon(child, state, world.redis_settings(state))
-        while not running.is_running(child):
+        while not running.is_running(child):  # noqa: ASYNC110 (another process)
             await trio.sleep(0.05)
         async with producer(running.redis_settings) as (redis, _):
             await until_count(redis, "completed", _WAITING * (number + 1), 60)
@@ -96,6 +98,6 @@ async def _start_once(world: World, state: Path, number: int) -> float:
     return min(ended) / 1000 - began
 
 
-async def _put(settings: RedisSettings, jobs: list) -> list[str]:  # type: ignore[type-arg]
+async def _put(settings: RedisSettings, jobs: Sequence[NewJob]) -> list[str]:
     async with producer(settings) as (_, queue):
         return list(await queue.add(jobs))

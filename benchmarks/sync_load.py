@@ -93,21 +93,29 @@ class Bench:
     async def _seconds(self, ids: Sequence[str]) -> float:
         """From the first job's start to the last one's end, by the queue's own stamps."""
         asks = [("HMGET", f"bull:sync-jobs:{one}", "processedOn", "finishedOn") for one in ids]
-        stamps = [reply for start in range(0, len(asks), _BATCH) for reply in await self.redis.many(asks[start:][:_BATCH])]
+        stamps = [
+            reply for start in range(0, len(asks), _BATCH) for reply in await self.redis.many(asks[start:][:_BATCH])
+        ]
         return max((max(int(end) for _, end in stamps) - min(int(begin) for begin, _ in stamps)) / 1000, 0.001)
 
 
-async def throughput(world: World, *, slots: int, wallets: int, latency_ms: float, rounds: int) -> dict[str, list[Load]]:
-    """`first`: wallets never seen before; `again`: the same ones, nothing changed."""
+class Throughput(msgspec.Struct, frozen=True, kw_only=True):
+    """Rounds of wallets never seen before, and of the same ones again, with nothing changed on the chains."""
+
+    first: list[Load]
+    again: list[Load]
+
+
+async def throughput(world: World, *, slots: int, wallets: int, rounds: int) -> Throughput:
+    """The simulator answers at once; the daemon, its private Redis included, is kept on one core."""
     world.sim.latency(0)
-    results: dict[str, list[Load]] = {"first": [], "again": []}
-    with daemon(world, slots=slots) as running:
+    results = Throughput(first=[], again=[])
+    with daemon(world, slots=slots, core=0) as running:
         async with producer(running.redis_settings) as (redis, queue):
             bench = Bench(world, running, redis, queue)
             await bench.sync(range(WARM_UP))
-            world.sim.latency(latency_ms)
             for number in range(rounds):
                 fresh = range(1000 + number * wallets, 1000 + (number + 1) * wallets)
-                results["first"].append(await bench.measure(fresh))
-                results["again"].append(await bench.measure(fresh))
+                results.first.append(await bench.measure(fresh))
+                results.again.append(await bench.measure(fresh))
     return results

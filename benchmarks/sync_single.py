@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import AsyncExitStack
 from typing import Any
 
 import msgspec
@@ -20,9 +19,12 @@ from moonxd.domain.chain import CHAINS
 
 from .stats import Spread, ratios, spread
 from .sync_load import WARM_UP, Bench, address, job
-from .sync_world import Daemon, Simulator, World, daemon, producer
+from .sync_world import Simulator, World, daemon, producer
 
 _EVENTS = "bull:sync-jobs:events"
+_WARM: Mapping[str, str] = {}
+#: With prices that live for no time at all every sync has to ask for them.
+COLD: Mapping[str, str] = {"MOONXD_PRICES__TTL_S": "0"}
 
 
 class Overhead(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +34,7 @@ class Overhead(msgspec.Struct, frozen=True, kw_only=True):
     it is completed. `job_ms`: the part of it that the job was in a slot, by the queue's stamps.
     """
 
+    latency_ms: dict[str, float]
     bare_ms: Spread
     sync_ms: Spread
     job_ms: Spread
@@ -119,9 +122,7 @@ class Listener:
     async def completed(self, job_id: str) -> None:
         with trio.fail_after(60):
             while True:
-                reply = await self._redis.block(
-                    "XREAD", "BLOCK", 10_000, "STREAMS", _EVENTS, self._last, timeout=10.0
-                )
+                reply = await self._redis.block("XREAD", "BLOCK", 10_000, "STREAMS", _EVENTS, self._last, timeout=10.0)
                 for entry, fields in reply[0][1] if reply else ():
                     self._last = entry
                     told = dict(zip(fields[::2], fields[1::2], strict=True))
@@ -131,19 +132,15 @@ class Listener:
 
 
 async def overhead(
-    world: World, *, latencies: Sequence[Mapping[str, float]], rounds: int, extra: Mapping[str, str]
+    world: World, *, latencies: Sequence[Mapping[str, float]], rounds: int, extra: Mapping[str, str] = _WARM
 ) -> list[Overhead]:
     """For each setting of latencies (`all`, and chains that differ): rounds of one bare read, then one sync."""
     world.sim.latency(0)
-    results = []
     with daemon(world, extra=extra) as running:
-        async with AsyncExitStack() as stack:
-            redis, queue = await stack.enter_async_context(producer(running.redis_settings))
+        async with producer(running.redis_settings) as (redis, queue):
             bench = Bench(world, running, redis, queue)
             await bench.sync(range(WARM_UP))
-            for setting in latencies:
-                results.append(await _measure(world, bench, setting, rounds))
-    return results
+            return [await _measure(world, bench, setting, rounds) for setting in latencies]
 
 
 async def _measure(world: World, bench: Bench, setting: Mapping[str, float], rounds: int) -> Overhead:
@@ -164,6 +161,7 @@ async def _measure(world: World, bench: Bench, setting: Mapping[str, float], rou
         job_s.append((int(end) - int(start)) / 1000)
         bare.close()
     return Overhead(
+        latency_ms=dict(setting),
         bare_ms=spread((s * 1000 for s in bare_s), 2),
         sync_ms=spread((s * 1000 for s in sync_s), 2),
         job_ms=spread((s * 1000 for s in job_s), 2),
@@ -172,14 +170,39 @@ async def _measure(world: World, bench: Bench, setting: Mapping[str, float], rou
     )
 
 
-async def bare_seconds(running: Daemon, sim: Simulator, latency_ms: float, rounds: int) -> list[float]:
-    """What the two calls of the slowest chain take at a latency, beside an idle daemon."""
-    del running
-    sim.latency(0)
-    bares = [Bare(sim, await recorded(sim, address(number))) for number in range(50, 50 + rounds)]
-    sim.latency(latency_ms)
-    measured = []
-    for bare in bares:
-        measured.append(await trio.to_thread.run_sync(bare.slowest))
-        bare.close()
-    return measured
+class Waiting(msgspec.Struct, frozen=True, kw_only=True):
+    """Slots that mostly wait for the chains. `allowed` is Little's law: slots over the bare time of a sync."""
+
+    slots: int
+    latency_ms: float
+    bare_ms: Spread
+    wallets_per_s: Spread
+    allowed: Spread
+    share: Spread
+
+
+async def waiting(world: World, *, slots: int, latency_ms: float, wallets: int, rounds: int) -> Waiting:
+    """Rounds of a bare read of the slowest chain, then many wallets."""
+    world.sim.latency(0)
+    rates, allowed, bare_s = [], [], []
+    with daemon(world, slots=slots) as running:
+        async with producer(running.redis_settings) as (redis, queue):
+            bench = Bench(world, running, redis, queue)
+            await bench.sync(range(WARM_UP))
+            for number in range(rounds):
+                world.sim.latency(0)
+                bare = Bare(world.sim, await recorded(world.sim, address(50 + number)))
+                world.sim.latency(latency_ms)
+                bare_s.append(await trio.to_thread.run_sync(bare.slowest))
+                bare.close()
+                load = await bench.measure(range(1000 + number * wallets, 1000 + (number + 1) * wallets))
+                rates.append(load.wallets_per_s)
+                allowed.append(slots / bare_s[-1])
+    return Waiting(
+        slots=slots,
+        latency_ms=latency_ms,
+        bare_ms=spread((s * 1000 for s in bare_s), 2),
+        wallets_per_s=spread(rates, 1),
+        allowed=spread(allowed, 1),
+        share=ratios(rates, allowed),
+    )

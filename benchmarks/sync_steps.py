@@ -13,6 +13,7 @@ import os
 import signal
 import sys
 import time
+import types
 from pathlib import Path
 
 import msgspec
@@ -97,12 +98,13 @@ class Watch(trio.abc.Instrument):
 
 def _where(task: trio.lowlevel.Task) -> str:
     """Our innermost line in which the task waits now: right after the step."""
-    coroutine, where = task.coro, ""
-    while coroutine is not None and getattr(coroutine, "cr_frame", None) is not None:
-        frame = coroutine.cr_frame
+    awaited: object = task.coro
+    where = ""
+    while isinstance(awaited, types.CoroutineType) and awaited.cr_frame is not None:
+        frame = awaited.cr_frame
         if "moonxd" in frame.f_code.co_filename:
             where = f"{Path(frame.f_code.co_filename).name}:{frame.f_lineno}"
-        coroutine = coroutine.cr_await
+        awaited = awaited.cr_await
     return where
 
 
@@ -111,7 +113,8 @@ def main() -> int:
     gc.callbacks.append(watch.collected)
     signal.signal(signal.SIGUSR1, lambda *_: setattr(watch, "armed", True))
     signal.signal(signal.SIGUSR2, lambda *_: setattr(watch, "armed", False))
-    trio.run = functools.partial(trio.run, instruments=[watch])
+    watched = functools.partial(trio.run, instruments=[watch])
+    trio.run = watched  # type: ignore[assignment]
     from moonxd.cli.main import run
 
     try:

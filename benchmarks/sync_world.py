@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -24,14 +25,12 @@ from moonxd.adapters.redis.embedded import socket_path_for
 from moonxd.api import calls
 from moonxd.api.client import Client, DaemonUnreachable
 from moonxd.api.schema import Snapshot
-from tests.services import free_port
-from tests.services.postgres import PostgresServer
+
+from .postgres import Postgres, postgres
 
 START_S = 30.0
 _POLL_S = 0.005
 _TICK = os.sysconf("SC_CLK_TCK")
-#: What production sets and tests do not: every commit is on the disk.
-_DURABLE = ("fsync=on", "full_page_writes=on", "synchronous_commit=on")
 
 
 class Usage(msgspec.Struct, frozen=True):
@@ -74,10 +73,15 @@ def children(pid: int) -> list[int]:
 
 
 @contextmanager
-def process(command: list[str], environ: Mapping[str, str], log: Path) -> Iterator[subprocess.Popen[bytes]]:
-    """A child that is ended with the block."""
+def process(
+    command: list[str], environ: Mapping[str, str], log: Path, core: int | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """A child that is ended with the block; on one core, its own children too, when `core` names it."""
     with log.open("ab") as out:
         child = subprocess.Popen(command, env=dict(environ), stdin=subprocess.DEVNULL, stdout=out, stderr=out)
+    if core is not None and hasattr(os, "sched_setaffinity"):
+        # Long before it has a second thread: threads and children inherit it.
+        os.sched_setaffinity(child.pid, {core})
     try:
         yield child
     finally:
@@ -128,31 +132,29 @@ def simulator(home: Path) -> Iterator[Simulator]:
 class External:
     """A redis-server and a PostgreSQL server of the benchmark's own; `environ` points a daemon at them."""
 
-    def __init__(self, redis_pid: int, postgres: PostgresServer, environ: Mapping[str, str]) -> None:
+    def __init__(self, redis_pid: int, database: Postgres, environ: Mapping[str, str]) -> None:
         self.redis_pid = redis_pid
-        self.postgres = postgres
+        self.postgres = database
         self.environ = environ
 
-    @property
-    def redis_cli(self) -> list[str]:
-        return ["redis-cli", "-u", self.environ["REDIS_URL"]]
+    def flush_redis(self) -> None:
+        with socket.socket(socket.AF_UNIX) as stream:
+            stream.connect(self.environ["REDIS_URL"].removeprefix("unix://"))
+            stream.sendall(b"FLUSHALL\r\n")
+            assert stream.recv(64).startswith(b"+OK")
 
 
 @contextmanager
 def external(home: Path) -> Iterator[External]:
-    port = free_port()
     data = home / "redis"
     data.mkdir()
+    path = data / "redis.sock"
     binary = shutil.which("redis-server") or "redis-server"
-    command = [binary, "--port", str(port), "--dir", str(data), "--appendonly", "yes", "--save", ""]
-    postgres = PostgresServer(home / "postgres", _DURABLE)
-    with process(command, base_environ(), home / "redis.log") as child:
-        postgres.start()
-        try:
-            url = f"redis://127.0.0.1:{port}/0"
-            yield External(child.pid, postgres, {"REDIS_URL": url, "DATABASE_URL": postgres.dsn})
-        finally:
-            postgres.stop()
+    files = ["--dir", str(data), "--unixsocket", str(path), "--port", "0"]
+    command = [binary, *files, "--appendonly", "yes", "--save", ""]
+    with process(command, base_environ(), home / "redis.log") as child, postgres(home / "postgres") as database:
+        _until(child, path.exists, home / "redis.log")
+        yield External(child.pid, database, {"REDIS_URL": f"unix://{path}", "DATABASE_URL": database.dsn()})
 
 
 class Daemon:
@@ -219,10 +221,8 @@ class World:
         if self.parts is None:
             yield {}
             return
-        subprocess.run([*self.parts.redis_cli, "FLUSHALL"], check=True, stdout=subprocess.DEVNULL)
-        database = f"bench_{name}_{time.monotonic_ns()}"
-        self.parts.postgres.execute(f"CREATE DATABASE {database}")
-        yield {"DATABASE_URL": self.parts.postgres.dsn_of(database)}
+        self.parts.flush_redis()
+        yield {"DATABASE_URL": self.parts.postgres.create(f"bench_{name}_{time.monotonic_ns()}")}
 
     def redis_settings(self, state: Path) -> RedisSettings:
         if self.parts is not None:
@@ -230,8 +230,9 @@ class World:
         return RedisSettings(unix_path=str(socket_path_for(state)))
 
     def usage(self, daemon: Daemon) -> Usage:
-        redis = [self.parts.redis_pid] if self.parts else children(daemon.pid)
-        database = [self.parts.postgres.pid, *children(self.parts.postgres.pid)] if self.parts else []
+        parts = self.parts
+        redis = [parts.redis_pid] if parts else children(daemon.pid)
+        database = [parts.postgres.pid, *children(parts.postgres.pid)] if parts else []
         return Usage(
             cpu_seconds(daemon.pid),
             cpu_seconds(self.sim.pid),
@@ -248,12 +249,13 @@ def spawn(
     slots: int = 10,
     program: tuple[str, ...] = ("-m", "moonxd"),
     extra: Mapping[str, str] | None = None,
+    core: int | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """A daemon that is starting; what it logs goes to a file, at its default level."""
     state.mkdir(parents=True, exist_ok=True)
     environ = world.environ(state, slots, extra or {})
     command = [sys.executable, *program, "serve", "--log-format", "json"]
-    with process(command, environ, state / "moonxd.log") as child:
+    with process(command, environ, state / "moonxd.log", core) as child:
         yield child
 
 
@@ -264,12 +266,13 @@ def daemon(
     slots: int = 10,
     program: tuple[str, ...] = ("-m", "moonxd"),
     extra: Mapping[str, str] | None = None,
+    core: int | None = None,
 ) -> Iterator[Daemon]:
     """A daemon that runs, with a state and a database of its own."""
     state = Path(_fresh(world.home, "state"))
     with (
         world.fresh_parts(state.name) as environ,
-        spawn(world, state=state, slots=slots, program=program, extra={**environ, **(extra or {})}) as child,
+        spawn(world, state=state, slots=slots, program=program, extra={**environ, **(extra or {})}, core=core) as child,
     ):
         running = Daemon(child, state, world.redis_settings(state))
         _until(child, lambda: running.is_running(child), state / "moonxd.log")
@@ -299,5 +302,5 @@ async def producer(settings: RedisSettings) -> AsyncIterator[tuple[Redis, BullQu
 
 async def until_count(redis: Redis, state: str, count: int, within_s: float) -> None:
     with trio.fail_after(within_s):
-        while await redis.call("ZCARD", f"bull:sync-jobs:{state}") < count:
+        while await redis.call("ZCARD", f"bull:sync-jobs:{state}") < count:  # noqa: ASYNC110 (another process)
             await trio.sleep(0.02)

@@ -20,7 +20,7 @@ from . import actions
 from .dialogs import DetailsScreen, HelpScreen, Question
 from .feed import Connect, Feed, FeedError
 from .layout import Demand, share
-from .lines import footer, header, notice
+from .lines import footer, header, notice, sentences
 from .panel import Cell
 from .panels import SECTIONS
 from .reader import Reader, backoff
@@ -296,7 +296,7 @@ class TopApp(App[int]):
         except actions.NothingToDo as nothing:
             self._say(str(nothing), "info")
         except FeedError as error:
-            self._say(" ".join(part for part in (str(error), error.hint) if part), "bad")
+            self._say(sentences(str(error), error.hint), "bad")
         finally:
             self._is_acting = False
 

@@ -136,6 +136,7 @@ _HELP: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("z", "zoom the panel to the whole screen, and back"),
             ("/", "filter running jobs and failures"),
             ("esc", "close, end zoom, clear the filter"),
+            ("mouse", "click, wheel; shift + drag marks text"),
             ("?  h", "this help"),
             ("q  ctrl+c", "quit (the daemon goes on)"),
         ),
@@ -162,7 +163,7 @@ class HelpScreen(ModalScreen[None]):
         self._glyphs = glyphs
 
     def compose(self) -> ComposeResult:
-        with Vertical(classes="dialog wide"), VerticalScroll(classes="help"):
+        with Vertical(classes="dialog wide tight"), VerticalScroll(classes="help"):
             yield Static(help_text(self._glyphs))
 
     def action_close(self) -> None:

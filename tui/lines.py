@@ -41,7 +41,8 @@ def header(state: State, room: int, glyphs: Glyphs = UNICODE) -> tuple[Line, Lin
         (1, () if current else (Cell(f"as of {_clock(state.as_of)}", "warn"),)),
         (3, (Cell("moonxd ", "strong"), Cell(clean(daemon.version, glyphs)))),
         (5, (Cell("worker ", "dim"), Cell(clean(daemon.worker, glyphs)))),
-        (6, (Cell("on ", "dim"), Cell(clean(daemon.host, glyphs)))),
+        # A worker's default name begins with its host's.
+        (6, () if daemon.worker.startswith(daemon.host) else (Cell("on ", "dim"), Cell(clean(daemon.host, glyphs)))),
         (4, (Cell("up ", "dim"), Cell(age(state.as_of - daemon.started_at)))),
     ]
     return pack(first, room, end=clock), pack(_resources(daemon, glyphs), room)
@@ -107,11 +108,17 @@ def notice(state: State, glyphs: Glyphs = UNICODE) -> Cell | None:
         return None
     left = None if connection.retry_at is None else max(0.0, connection.retry_at - state.now)
     again = "Trying again now." if left is None else f"Next try in {left:.0f} s."
-    said = " ".join(_sentence(clean(part, glyphs)) for part in (connection.reason, connection.hint) if part)
+    said = clean(sentences(connection.reason, connection.hint), glyphs)
     return Cell(f"{glyphs.lost} {said} {again}", "bad")
 
 
+def sentences(*texts: str) -> str:
+    """`texts`, as clients phrase them, as sentences."""
+    return " ".join(_sentence(text) for text in texts if text)
+
+
 def _sentence(text: str) -> str:
+    text = text[:1].upper() + text[1:]
     return text if text.endswith((".", "!", "?")) else text + "."
 
 

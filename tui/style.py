@@ -31,11 +31,13 @@ Table { width: 1fr; height: 1fr; background: $ground; }
 .painted--paused { color: #101010; background: #e3b341; text-style: bold; }
 .painted--alarm { color: #ffffff; background: #b3261e; text-style: bold; }
 
+/* Without colours what was red would be a dark grey: the urgent must be the brightest instead. */
+Painted:nocolor .painted--bad, Painted:nocolor .painted--warn { color: #ffffff; }
+
 .painted--row { color: $text; background: $ground; }
 .painted--title { color: $text; background: $band; }
 .painted--focus { color: $text; background: $band-focus; }
 .painted--cursor { color: #ffffff; background: #2a4f78; }
-Lines .painted--row { background: $band; }
 Lines > .painted--row { background: $band; }
 
 #notice {
@@ -53,6 +55,7 @@ ModalScreen { align: center middle; background: #10151c 60%; }
     background: #1b2531; border: round #6cb6ff;
 }
 .dialog.wide { width: 92; }
+.dialog.tight { padding: 0 2; }
 .dialog .keys { margin-top: 1; color: $text; }
 .fields { height: auto; max-height: 100%; margin-top: 1; }
 .help { height: auto; max-height: 100%; }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
 
 import msgspec
@@ -29,13 +29,22 @@ from moonxd.domain.job import (
     Release,
     Retry,
 )
+from tests.services.redis import RedisServer
 
 Queue = BullQueue | MemoryQueue
 Make = Callable[..., tuple[Queue, Queue]]
 DONE = Completed(b'{"ok":true}')
 
 
-@pytest.fixture(params=["memory", "redis"])
+@pytest.fixture(scope="session")
+def embedded_url(embedded_redis_binary: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The oldest server that we run on: the one that comes with the embedded default."""
+    server = RedisServer(tmp_path_factory.mktemp("redis"), binary=embedded_redis_binary)
+    yield server.url
+    server.stop()
+
+
+@pytest.fixture(params=["memory", "redis", "redis-embedded"])
 async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
     """`make(**options)` gives one queue as two workers see it."""
     if request.param == "memory":
@@ -46,7 +55,9 @@ async def make(request: pytest.FixtureRequest) -> AsyncIterator[Make]:
 
         yield in_memory
         return
-    async with open_redis(parse_redis_url(request.getfixturevalue("redis_url"))) as redis:
+    url = request.getfixturevalue("redis_url" if request.param == "redis" else "embedded_url")
+    async with open_redis(parse_redis_url(url)) as redis:
+        await redis.call("FLUSHALL")
 
         def on_redis(**options: Any) -> tuple[Queue, Queue]:
             options = {"defaults": JobOptions(attempts=1)} | options

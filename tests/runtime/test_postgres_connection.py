@@ -9,11 +9,13 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import psycopg
 import pytest
 import trio
 import trio.testing
+import trustme
 from psycopg import errors as e
 from psycopg.pq import TransactionStatus
 
@@ -53,8 +55,9 @@ def test_another_psycopg_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
         assert_supported()
 
 
-async def test_it_speaks_over_the_unix_socket_and_tcp(postgres_server: PostgresServer) -> None:
-    for dsn in (postgres_server.dsn, postgres_server.tcp_dsn):
+async def test_it_speaks_over_the_unix_socket_and_tcp_and_resolves_names(postgres_server: PostgresServer) -> None:
+    named = postgres_server.tcp_dsn.replace("127.0.0.1", "localhost")
+    for dsn in (postgres_server.dsn, postgres_server.tcp_dsn, named):
         async with connected(dsn) as connection:
             assert await scalar(connection, "SELECT 1 + %s", 1) == 2
             assert await scalar(connection, "SHOW timezone") == "UTC"
@@ -267,6 +270,24 @@ async def test_an_open_transaction_is_not_clean(empty_postgres_dsn: str) -> None
         assert connection.is_in_transaction
         await connection.rollback()
         assert connection.is_clean
+
+
+async def test_it_speaks_tls_and_checks_the_server(
+    start_postgres: Callable[..., PostgresServer], tmp_path: Path
+) -> None:
+    authority = trustme.CA()
+    issued = authority.issue_cert("localhost")
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+    server = start_postgres(tls=(issued.cert_chain_pems[0].bytes(), issued.private_key_pem.bytes()))
+    address = f"postgresql://moonxd@localhost:{server.port}/postgres?sslmode=verify-full"
+    async with connected(f"{address}&sslrootcert={tmp_path / 'ca.pem'}") as connection:
+        assert await scalar(connection, "SELECT ssl FROM pg_stat_ssl WHERE pid = pg_backend_pid()") is True
+        with trio.move_on_after(0.05):
+            await connection.execute("SELECT pg_sleep(60)")
+        assert await scalar(connection, "SELECT length(repeat('x', 3000000))") == 3000000
+    trustme.CA().cert_pem.write_to_path(tmp_path / "other.pem")
+    with pytest.raises(Transient, match="certificate verify failed"):
+        await connect(f"{address}&sslrootcert={tmp_path / 'other.pem'}", timeout_s=5)
 
 
 # ---- what goes wrong on the way in ---------------------------------------------------------------------------------

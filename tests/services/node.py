@@ -91,11 +91,13 @@ def start_node(node_binary: str) -> Start:
     @asynccontextmanager
     async def start(version: str, server: RedisServer) -> AsyncIterator[NodePeer]:
         command = [node_binary, "peer.mjs", version, "127.0.0.1", str(server.port)]
-        async with trio.open_nursery() as nursery:
-            process = await trio.lowlevel.open_process(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=NODE_DIR, preexec_fn=die_with_parent
-            )
-            peer = NodePeer(process)
+        process = await trio.lowlevel.open_process(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=NODE_DIR, preexec_fn=die_with_parent
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        peer = NodePeer(process)
+        async with process.stdin, process.stdout, trio.open_nursery() as nursery:
             nursery.start_soon(peer.read)
             try:
                 await peer("ping")
@@ -104,8 +106,6 @@ def start_node(node_binary: str) -> Start:
                 process.kill()
                 with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
                     await process.wait()
-                await process.stdin.aclose()  # type: ignore[union-attr]
                 nursery.cancel_scope.cancel()
-                await process.stdout.aclose()  # type: ignore[union-attr]
 
     return start

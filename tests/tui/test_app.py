@@ -228,7 +228,7 @@ def test_a_refusal_is_shown_with_its_hint() -> None:
         await pilot.press("P")
         await dialog(pilot, app, Question)
         await pilot.press("y")
-        assert await toast(pilot, app) == "Redis does not answer look at its log"
+        assert await toast(pilot, app) == "Redis does not answer. Look at its log."
 
     drive(app, play)
 

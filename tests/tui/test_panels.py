@@ -146,7 +146,7 @@ def test_the_header_says_how_we_stand() -> None:
     assert "as of" in first_line(lost)
     said = notice(lost)
     assert said is not None
-    assert said.text == "✗ no daemon. start it. Next try in 1 s."
+    assert said.text == "✗ No daemon. Start it. Next try in 1 s."
     assert badge(reduce(state, Tick(NOW + 30))).text.strip() == "! NO NEWS for 30 s"
 
 

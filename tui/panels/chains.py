@@ -31,7 +31,9 @@ def panel(state: State, room: int, glyphs: Glyphs = UNICODE) -> Panel:
         return Panel(2, "CHAINS", COLUMNS, empty=NO_DATA)
     ordered = sorted(snapshot.chains, key=lambda health: (health.chain, health.provider))
     rows = tuple(_chain_row(health, glyphs) for health in ordered)
-    return Panel(2, "CHAINS", COLUMNS, rows, empty="no requests yet")
+    troubled = sum(row.mark.tone == "bad" for row in rows)
+    note = Cell(f"{glyphs.lost} {troubled}", "bad") if troubled else Cell("")
+    return Panel(2, "CHAINS", COLUMNS, rows, note=note, empty="no requests yet")
 
 
 def chain_key(health: ChainHealth) -> str:

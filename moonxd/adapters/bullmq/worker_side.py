@@ -70,7 +70,9 @@ class WorkerSide(Room):
         self._token_base = secrets.token_hex(8)
         self._token_count = itertools.count(1)
         self._finisher = Finisher(self._finish_batch)
-        #: Tokens under which a call that broke midway may have claimed a job that nobody of us knows.
+        #: Tokens of claims that broke midway: a job that nobody of us knows may be locked with one.
+        self._orphans: set[str] = set()
+        #: Tokens of jobs whose settling broke midway; under the same token it may have claimed the next job.
         self._doubtful: set[str] = set()
         self._lay_out_keys()
 
@@ -96,8 +98,8 @@ class WorkerSide(Room):
 
     async def claim(self) -> Claim:
         """See ports.Queue."""
-        if self._doubtful:
-            found = await self._adopt(self._doubtful.pop())
+        while self._orphans:
+            found = await self._adopt_orphan(self._orphans.pop())
             if found is not None:
                 return Claim(found)
         token = f"{self._token_base}:{next(self._token_count)}"
@@ -107,7 +109,7 @@ class WorkerSide(Room):
                 reply = await self._run(scripts.claim(), self._claim_keys, args)
             except RedisUnavailable as error:
                 if error.maybe_executed:
-                    self._doubtful.add(token)
+                    self._orphans.add(token)
                 raise
         return self._claimed(reply, token)
 
@@ -133,6 +135,17 @@ class WorkerSide(Room):
                 flat = await self._ask("HGETALL", self._keys.base.encode() + job_id)
                 return self._decoder.job(job_id.decode(), flat, token)
         return None
+
+    async def _adopt_orphan(self, token: str) -> Job | None:
+        """Shielded: a job found by a caller that is cancelled would be forgotten again."""
+        found = None
+        with trio.CancelScope(shield=True):
+            try:
+                found = await self._adopt(token)
+            except RedisUnavailable:
+                self._orphans.add(token)
+                raise
+        return found
 
     async def wait(self, timeout: float) -> bool:
         """See ports.Queue. A marker of the future (a delayed job's) shortens the wait to its time."""
@@ -175,7 +188,7 @@ class WorkerSide(Room):
     async def settle(self, job: Job, outcome: Outcome, *, fetch: bool) -> Claim | None:
         """See ports.Queue."""
         try:
-            return await self._settle(job, outcome, fetch)
+            claim = await self._settle(job, outcome, fetch)
         except RedisUnavailable as error:
             if error.maybe_executed:
                 self._doubtful.add(job.token)
@@ -184,6 +197,8 @@ class WorkerSide(Room):
             if job.token not in self._doubtful:
                 raise
             return await self._resolve(job, outcome, fetch)
+        self._doubtful.discard(job.token)
+        return claim
 
     async def _settle(self, job: Job, outcome: Outcome, fetch: bool) -> Claim | None:
         if isinstance(outcome, Completed):
@@ -207,13 +222,18 @@ class WorkerSide(Room):
 
     async def _resolve(self, job: Job, outcome: Outcome, fetch: bool) -> Claim | None:
         """An earlier try broke midway and now the lock is gone: did that try do the work, and claim the next job?"""
-        found = await self._adopt(job.token) if fetch else None
-        self._doubtful.discard(job.token)
+        with trio.CancelScope(shield=True):
+            found = await self._adopt(job.token)
         if found is not None:
-            return Claim(found)
+            self._doubtful.discard(job.token)
+            if fetch:
+                return Claim(found)
+            await self._release(found)
+            return None
         target = self._keys.completed if isinstance(outcome, Completed) else self._keys.failed
         key = self._keys.job(job.id)
         finished, exists = await self._ask_many([("ZSCORE", target, job.id), ("EXISTS", key)])
+        self._doubtful.discard(job.token)
         if isinstance(outcome, (Completed, Failed)) and (finished is not None or not exists):
             return None
         raise LeaseLost(

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from ..rpc import RpcClient
 from ..rpc.errors import Garbage, RpcError, TooLarge
@@ -112,11 +112,13 @@ class _Reader:
         for smaller in _split(part, size):
             await self._read(smaller)
 
+    def _params(self, part: Sequence[int]) -> list[Any]:
+        data = encode_aggregate3([self._calls[index] for index in part])
+        return [{"to": MULTICALL3, "data": data}, self._block]
+
     async def _request(self, part: Sequence[int]) -> list[Result]:
-        calls = [self._calls[index] for index in part]
-        params = [{"to": MULTICALL3, "data": encode_aggregate3(calls)}, self._block]
         host = self._client.host
-        answer = await self._client.call("eth_call", params, str)
+        answer = await self._client.call("eth_call", self._params(part), str)
         try:
             data = bytes.fromhex(answer.removeprefix("0x"))
         except ValueError as error:
@@ -124,6 +126,6 @@ class _Reader:
         if not data:
             raise Garbage(f"{host}: nothing at {MULTICALL3} on this chain: the endpoint serves no Multicall3")
         try:
-            return decode_aggregate3(data, len(calls))
+            return decode_aggregate3(data, len(part))
         except AbiError as error:
             raise Garbage(f"{host}: answered garbage to eth_call: {error}") from error

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from psycopg.conninfo import conninfo_to_dict, make_conninfo
+from psycopg.conninfo import make_conninfo
+
+from .connection import parsed
 
 
 def with_parameters(url: str, files: Mapping[str, Path | None], statement_timeout_s: float) -> str:
     """`url` with TLS `files` (libpq's name -> path) and the server's own bound on a statement. Holds the password."""
-    given: dict[str, Any] = dict(conninfo_to_dict(url))
+    given: dict[str, Any] = parsed(url)
     beside = {name: str(path) for name, path in files.items() if path}
     given = {name: value for name, value in given.items() if name not in beside}
     # Options in the URL are the operator's word; a connection pooler may know none.

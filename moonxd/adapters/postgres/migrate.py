@@ -57,7 +57,8 @@ async def migrate(dsn: str, dry_run: bool = False, *, connect_timeout_s: float =
 
 
 async def _apply_missing(connection: TrioConnection) -> list[str]:
-    await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'")
+    # The daemon's own bound on a statement would cut the widening of a large table off.
+    await connection.execute(f"SET LOCAL lock_timeout = '{_LOCK_TIMEOUT}'; SET LOCAL statement_timeout = 0")
     # Before anything is read: two daemons that start together must not both find the schema missing.
     await connection.execute("SELECT pg_advisory_xact_lock(hashtextextended('moonxd.schema', 0))")
     current = await schema_version(connection)

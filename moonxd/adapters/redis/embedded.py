@@ -130,7 +130,7 @@ def _refuse_older_server(data: Path, binary: str, version: tuple[int, ...]) -> N
         number = ".".join(map(str, version))
         raise ConfigError(
             f"embedded Redis: {data} was written by Redis 7 or newer, but {binary} is {number} and would start empty; "
-            "install redis-server 7 or newer again (or name it in redis.binary)"
+            "install redis-server 7 or newer again (or name it in redis.server)"
         )
 
 

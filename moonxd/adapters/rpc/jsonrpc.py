@@ -100,7 +100,9 @@ class RpcClient:
     async def call(self, method: str, params: Sequence[Any], kind: type[T]) -> T:
         """The result, decoded to `kind`. Raises EndpointError (Transient) or Refused (Permanent)."""
         number = next(self._ids)
-        body = _encode({"jsonrpc": "2.0", "id": number, "method": method, "params": params})
+        request = self._endpoint.post(_encode({"jsonrpc": "2.0", "id": number, "method": method, "params": params}))
+        # Requests are large and the wait for an answer is long: only one copy waits with us.
+        del params
 
         def read(reply: Reply) -> T:
             answer = self._decoded(reply, method, _decode_answer)
@@ -111,7 +113,7 @@ class RpcClient:
             result: T = self._result(answer, method, kind)
             return result
 
-        return await self._exchange(method, body, read)
+        return await self._exchange(method, request, read)
 
     async def batch(self, calls: Sequence[Call]) -> list[Any]:
         """The results in the order of `calls`; the place of a call that failed holds its error, not raised.
@@ -136,7 +138,7 @@ class RpcClient:
             answers = {answer.id: answer for answer in self._decoded(reply, label, _decode_answers)}
             return [self._one(answers.get(number), call) for number, call in zip(numbers, calls, strict=True)]
 
-        return await self._exchange(label, body, read)
+        return await self._exchange(label, self._endpoint.post(body), read)
 
     def _one(self, answer: _Answer | None, call: Call) -> Any:
         if answer is None:
@@ -148,12 +150,11 @@ class RpcClient:
         except Garbage as error:
             return error
 
-    async def _exchange(self, method: str, body: bytes, read: Callable[[Reply], T]) -> T:
+    async def _exchange(self, method: str, request: bytes, read: Callable[[Reply], T]) -> T:
         started = time.perf_counter()
         outcome = "ok"
         try:
             deadline = trio.current_time() + self._timeout_s
-            request = self._endpoint.post(body)
             reply = await self._transport.request(self._endpoint, request, deadline=deadline, max_body=self._max_body)
             return read(reply)
         except FAILURES as error:

@@ -303,6 +303,7 @@ DECLARE
     at timestamptz := clock_timestamp();
     ended timestamptz := at - make_interval(secs => grace_s);
     orphan record;
+    op_id sync_operations.id%TYPE;
     held moonxd_wallets%ROWTYPE;
     closed integer := 0;
 BEGIN
@@ -322,7 +323,8 @@ BEGIN
             CONTINUE WHEN NOT FOUND OR (held.lease_operation = orphan.op AND held.lease_expires_at > ended);
         END IF;
         -- Looked at again now that nobody else can end it.
-        PERFORM FROM sync_operations o WHERE o.id::text = orphan.op::text AND o.status = 'running';
+        op_id := orphan.op::text;
+        PERFORM FROM sync_operations o WHERE o.id = op_id AND o.status = 'running';
         CONTINUE WHEN NOT FOUND;
         PERFORM moonxd_end(orphan.op, orphan.owner, orphan.wallet, 'failed', jsonb_build_object('error', reason));
         PERFORM moonxd_free(orphan.op, orphan.owner, orphan.wallet);

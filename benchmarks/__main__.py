@@ -1,0 +1,41 @@
+"""`python -m benchmarks [NAME ...] [--list]`: every benchmark, or those named, one after the other."""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+#: Each is a module here with its own options and `--json`.
+BENCHMARKS = {
+    "queue": "no-op jobs beside npm's and PyPI's workers, and Redis' own ceiling",
+    "rpc": "CPU per JSON-RPC request beside httpx",
+    "sync": "a whole wallet sync: overhead, throughput, memory, start, steps of the event loop",
+    "tui": "the live view",
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks", description="Run the benchmarks")
+    parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; default all")
+    parser.add_argument("--list", action="store_true", help="say what there is")
+    given = parser.parse_args()
+    unknown = [name for name in given.names if name not in BENCHMARKS]
+    if unknown:
+        parser.error(f"there is no benchmark {unknown[0]!r}: use one of {', '.join(BENCHMARKS)}")
+    if given.list:
+        for name, what in BENCHMARKS.items():
+            print(f"{name:8}{what}")
+        return 0
+    # A process each: what one leaves in memory must not weigh on the next.
+    codes = [_run(name) for name in given.names or BENCHMARKS]
+    return max(codes)
+
+
+def _run(name: str) -> int:
+    print(f"== {name}: {BENCHMARKS[name]}", flush=True)
+    return subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=False).returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
