@@ -271,7 +271,6 @@ class Daemon:
                 dependencies=partial(probe, {"redis": partial(redis.call, "PING"), "database": ledger.ping}),
                 metrics=Metrics(self.telemetry, sampler.sample, queue.oldest_waiting).text,
                 upkeep=queue,
-                scheduler=periodic.stats,
                 scheduling=periodic.desk,
             )
         )

@@ -53,7 +53,9 @@ class PeriodicSyncs:
             max_users=section.max_users,
             on_report=self._show,
         )
-        self.desk = Scheduling(schedule=schedule, plan=self._plan, view=self.view, trigger=self._trigger)
+        self.desk = Scheduling(
+            schedule=schedule, plan=self._plan, view=self.view, stats=self.stats, trigger=self._trigger
+        )
 
     def children(self) -> tuple[Child, ...]:
         activity = Child(name="activity", body=self.activity.run, critical=False)
@@ -65,7 +67,7 @@ class PeriodicSyncs:
         """For /health: what dashboards know. Figures are up to half a minute old."""
         report = self._scheduler.report
         figures = report.figures or Figures(at=0.0)
-        is_running = self._is_enabled and report.is_running and not figures.is_paused
+        is_running = self._is_enabled and report.is_running and not report.is_paused
         return SchedulerStats(
             enabled=self._is_enabled,
             running=is_running,

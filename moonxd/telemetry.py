@@ -6,6 +6,7 @@ No user id, wallet or URL becomes a metric label.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -93,8 +94,10 @@ class Telemetry:
         self._wallets = Gauge("moonxd_wallets", "Wallets of the schedule", ["state"], registry=reg)
         self._drift = Gauge("moonxd_schedule_drift_seconds", "How late the latest wallet was queued", registry=reg)
         self._held_back = Gauge("moonxd_schedule_held_back", "1 while the queue is too full for more", registry=reg)
-        self._slots = Gauge("moonxd_schedule_slots", "Slots since the start, by what became of them", ["result"],
-            registry=reg)  # fmt: skip
+        self._slots = Counter("moonxd_schedule_slots", "Slots by what became of them", ["result"], registry=reg)
+        self._slots_told: dict[str, int] = {}
+        # Unknown until measured: 0 would alarm somebody on a daemon that measures nothing.
+        self._fresh.set(math.nan)
         self._running: dict[str, RunningJob] = {}
         self._failures: deque[Failure] = deque(maxlen=RECENT_FAILURES)
         self._durations = Window()
@@ -160,11 +163,12 @@ class Telemetry:
         self._restarts.labels(name).inc()
 
     def schedule(self, *, drift_s: float, is_held_back: bool, slots: Mapping[str, int]) -> None:
-        """How the scheduler stands; `slots` by result: queued, missed, and why others were skipped."""
+        """How the scheduler stands; `slots` so far by result: queued, missed, and why others were skipped."""
         self._drift.set(drift_s)
         self._held_back.set(is_held_back)
         for result, count in slots.items():
-            self._slots.labels(result).set(count)
+            self._slots.labels(result).inc(count - self._slots_told.get(result, 0))
+            self._slots_told[result] = count
 
     def freshness(self, ratio: float, wallets: Mapping[str, int]) -> None:
         """Share of active wallets younger than their target, and wallets by state."""

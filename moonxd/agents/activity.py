@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import trio
 
-from ..domain.errors import MoonxdError
+from ..domain.errors import MoonxdError, Permanent
 from ..domain.plan import Plan
+from ..domain.schedule import Registration
 from ..ports import Schedule
 
 log = logging.getLogger("moonxd.activity")
@@ -56,7 +57,7 @@ class Activity:
             page = dict(list(self._seen.items())[:PAGE])
             entries = [self._plan.register(user, wallet, at) for (user, wallet), at in page.items()]
             try:
-                added = await self._schedule.register(entries)
+                added = await self._register(entries)
             except MoonxdError as error:
                 log.warning("%d active users were not noted, again soon: %s", len(self._seen), error)
                 self._wake.set()
@@ -66,3 +67,14 @@ class Activity:
                     del self._seen[key]
             if added:
                 log.info("%d wallets are synced periodically from now on", added, extra={"added": added})
+
+    async def _register(self, entries: Sequence[Registration]) -> int:
+        """How many were new. One that the ledger will never take must not keep the others out."""
+        try:
+            return await self._schedule.register(entries)
+        except Permanent as error:
+            if len(entries) == 1:
+                log.warning("user %s cannot be registered: %s", entries[0].user_id, error)
+                return 0
+        half = len(entries) // 2
+        return await self._register(entries[:half]) + await self._register(entries[half:])

@@ -38,6 +38,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What the scheduler of this process did since it started, and how it stands."""
 
     is_running: bool = False
+    #: For all daemons, as of the last round.
+    is_paused: bool = False
     #: The queue is full enough: nothing is added before it gets shorter.
     is_held_back: bool = False
     rounds: int = 0
@@ -131,6 +133,7 @@ class Scheduler:
         limit = self._max_users if self._max_users is not None else 2**31
         while seen < limit and await self._has_room():
             taken = await self._schedule.take(min(PAGE, limit - seen), HOLD_S, even_paused=even_paused)
+            self._note(is_paused=taken.is_paused)
             queued += await self._queue_page(taken)
             seen += len(taken.wallets)
             if len(taken.wallets) < PAGE:

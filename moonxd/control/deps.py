@@ -14,10 +14,6 @@ from ..domain.plan import Plan
 from ..ports import DeadLetters, Ledger, Outbox, QueueAdmin, QueueUpkeep, Schedule
 
 
-def _no_scheduler() -> SchedulerStats:
-    return SchedulerStats()
-
-
 @dataclass(frozen=True, kw_only=True)
 class Scheduling:
     """Periodic syncs: who is registered, when they are due, and how the scheduler of this process stands."""
@@ -25,6 +21,8 @@ class Scheduling:
     schedule: Schedule
     plan: Plan
     view: Callable[[], ScheduleView]
+    #: For /health.
+    stats: Callable[[], SchedulerStats]
     #: Look for due wallets now; False when this daemon runs no scheduler.
     trigger: Callable[[], bool]
 
@@ -56,7 +54,6 @@ class Deps:
     workers: Callable[[], Awaitable[tuple[WorkerView, ...]]] | None = None
     #: For /queue-stats (counts per priority, oldest age) and the jobs' logs; None leaves them out.
     upkeep: QueueUpkeep | None = None
-    scheduler: Callable[[], SchedulerStats] = _no_scheduler
     #: Without it, /users and /schedule say that there are no periodic syncs.
     scheduling: Scheduling | None = None
     #: Unix seconds.

@@ -7,7 +7,7 @@
         dependencies: () -> Awaitable[Mapping[str, DependencyState]], metrics: () -> bytes (or Awaitable[bytes]),
         workers: (() -> Awaitable[tuple[WorkerView, ...]]) | None = None,
         upkeep: QueueUpkeep | None = None,
-        scheduler: () -> SchedulerStats = all off, now: () -> float = time.time, pid: int = os.getpid()
+        scheduling: Scheduling | None = None, now: () -> float = time.time, pid: int = os.getpid()
 
     with unix_listener(socket_path, mode=0o660) as listener:      # control/socket.py; SocketInUse is a ConfigError
         listeners = [listener, *await tcp_listeners("127.0.0.1:3001")]

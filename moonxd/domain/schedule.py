@@ -15,7 +15,7 @@ from .errors import Permanent
 from .job import JobOptions, NewJob
 
 #: How the payload's metadata says who asked: neither activity of the user nor counted against the user.
-TRIGGER = "periodic"
+TRIGGER, BULK = "periodic", "bulk"
 #: BullMQ's scale (manual: high 1, medium 5, low 10): stale, regular; rich wallets one before the others. A stale
 #: wallet goes before everything but what a person marked as urgent; a regular one after what a person asked for.
 STALE, REGULAR = 3, 7
@@ -177,15 +177,21 @@ def job_id(user_id: str, wallet: str, slot: int) -> str:
     return f"{TRIGGER}-{wallet}-{hashlib.sha256(user_id.encode()).hexdigest()[:16]}-{slot}"
 
 
-def is_periodic(extra: dict[str, Any]) -> bool:
-    """Whether a sync's payload (WalletSync.extra) says that the scheduler asked for it."""
+def trigger_of(extra: dict[str, Any]) -> str | None:
+    """Who asked for a sync, as its payload (WalletSync.extra) says: "periodic", "bulk"; None or others: a person."""
     metadata = extra.get("metadata")
-    return isinstance(metadata, dict) and metadata.get("trigger") == TRIGGER
+    trigger = metadata.get("trigger") if isinstance(metadata, dict) else None
+    return trigger if isinstance(trigger, str) else None
+
+
+def is_activity(extra: dict[str, Any]) -> bool:
+    """Whether a sync is a sign that its user is there: if ours were, every user would stay active for ever."""
+    return trigger_of(extra) not in (TRIGGER, BULK)
 
 
 def snapshot_type(extra: dict[str, Any]) -> str:
     """How a history row says where its sync came from."""
-    return "scheduled" if is_periodic(extra) else "sync"
+    return "scheduled" if trigger_of(extra) == TRIGGER else "sync"
 
 
 def offset_seed(user_id: str, wallet: str) -> int:

@@ -37,7 +37,7 @@ from ..domain.ledger import (
 from ..domain.operation import operation_id
 from ..domain.payload import WalletSync
 from ..domain.retry import after_failure
-from ..domain.schedule import is_periodic, snapshot_type
+from ..domain.schedule import is_activity, snapshot_type
 from ..domain.token import ChainFailure
 from ..jobs import Env, Found, JobType, job_type
 from ..ports import Clock, Ledger
@@ -111,7 +111,7 @@ class Attempts:
             outcome = Failed(str(error))
             await self._bury(job, outcome, None)
             return outcome
-        if not is_periodic(task.extra):
+        if is_activity(task.extra):
             self._seen(task.user_id, task.wallet)
         self._step(job.id, "admit", user=task.user_id, wallet=task.wallet)
         try:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -31,6 +34,25 @@ def cli(daemon: DaemonProcess, *arguments: str, code: int = 0) -> str:
     )  # fmt: skip
     assert done.returncode == code, done.stdout + done.stderr
     return done.stdout if code == 0 else done.stderr
+
+
+def on_a_terminal(daemon: DaemonProcess, *arguments: str) -> str:
+    """What a command writes to a terminal's stderr."""
+    ours, theirs = pty.openpty()
+    with os.fdopen(ours, "rb", buffering=0) as terminal:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "moonxd", *arguments, "--state-dir", str(daemon.state)],
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=theirs,
+            env={"PATH": "/usr/bin:/bin", "HOME": str(daemon.state), "TERM": "xterm"},
+        )  # fmt: skip
+        os.close(theirs)
+        written = b""
+        # The end of a terminal whose other side is closed is an error on Linux.
+        with contextlib.suppress(OSError):
+            while part := terminal.read(4096):
+                written += part
+        assert process.wait(60) == 0
+    return written.decode()
 
 
 def asked(daemon: DaemonProcess, *arguments: str) -> Any:
@@ -100,6 +122,7 @@ def test_users_are_added_changed_paused_and_removed(
     assert asked(daemon, "users", "import", str(file)) == {"added": 0, "known": 2500}
     assert len(asked(daemon, "users", "list", "--all")["users"]) == 2501
     assert len(asked(daemon, "users", "list", "--limit", "1200")["users"]) == 1200
+    assert "importing" in on_a_terminal(daemon, "users", "import", str(file))
     file.write_text(f"u1,{WALLET},soon\n")
     assert "line 1: interval_minutes is 'soon'" in cli(daemon, "users", "import", str(file), code=2)
     file.write_text("u1,0x12\n")

@@ -17,7 +17,7 @@ from moonxd.adapters.bullmq.adding import check
 from moonxd.domain.errors import Permanent
 from moonxd.domain.payload import parse_wallet_sync
 from moonxd.domain.plan import Plan, Rules, zone
-from moonxd.domain.schedule import Due, Verdict, is_periodic, job_for, job_id, snapshot_type
+from moonxd.domain.schedule import Due, Verdict, is_activity, job_for, job_id, snapshot_type
 
 MINUTE, HOUR, DAY = 60, 3600, 86400
 USER, WALLET = "user-1", "0x" + "ab" * 20
@@ -259,13 +259,21 @@ def test_the_job_is_a_wallet_sync_that_says_who_asked() -> None:
     task = parse_wallet_sync(msgspec.json.encode(job.data))
     assert (task.user_id, task.wallet, task.priority) == (USER, WALLET, "medium")
     assert job.options.priority == 7
-    assert is_periodic(task.extra)
+    assert not is_activity(task.extra)
     assert snapshot_type(task.extra) == "scheduled"
 
 
-@pytest.mark.parametrize("extra", [{}, {"metadata": None}, {"metadata": []}, {"metadata": {"trigger": "user"}}])
+@pytest.mark.parametrize(
+    "extra", [{}, {"metadata": None}, {"metadata": []}, {"metadata": {"trigger": "user"}}, {"metadata": {"trigger": 5}}]
+)
 def test_everything_else_is_manual(extra: dict[str, Any]) -> None:
-    assert not is_periodic(extra)
+    assert is_activity(extra)
+    assert snapshot_type(extra) == "sync"
+
+
+def test_a_bulk_job_is_nobodys_activity() -> None:
+    extra = {"metadata": {"trigger": "bulk"}}
+    assert not is_activity(extra)
     assert snapshot_type(extra) == "sync"
 
 

@@ -20,7 +20,7 @@ from moonxd.adapters.redis.client import open_redis
 from moonxd.adapters.redis.settings import parse_redis_url
 from moonxd.agents.activity import Activity
 from moonxd.agents.scheduler import PAGE, Report, Scheduler
-from moonxd.domain.errors import Transient
+from moonxd.domain.errors import Permanent, Transient
 from moonxd.domain.job import Completed, Job, NewJob
 from moonxd.domain.payload import parse_wallet_sync
 from moonxd.domain.plan import Plan, Rules
@@ -268,6 +268,27 @@ async def test_a_database_that_is_away_loses_and_doubles_nothing(autojump_clock:
         assert scheduler.report.last_error is None
 
 
+async def test_a_redis_that_is_away_loses_and_doubles_nothing(autojump_clock: MockClock) -> None:
+    class Leaving(MemoryQueue):
+        left = 2
+
+        async def add(self, jobs: Sequence[NewJob]) -> tuple[str, ...]:
+            added = await super().add(jobs)
+            if self.left:
+                self.left -= 1
+                raise Transient("the answer was lost")
+            return added
+
+    world = World(Leaving("sync-jobs"))
+    await world.register(25)
+    async with world.running() as scheduler:
+        await trio.sleep(5)
+        assert scheduler.report.last_error == "the answer was lost"
+        await trio.sleep(5 * MINUTE)
+        assert len(await world.work()) == 25
+        assert scheduler.report.last_error is None
+
+
 async def test_syncs_by_hand_register_and_wake(autojump_clock: MockClock) -> None:
     world = World()
     activity = Activity(world.schedule, PLAN, world.clock.now)
@@ -293,6 +314,26 @@ async def test_activity_waits_for_a_database_that_is_away(autojump_clock: MockCl
         await trio.sleep(20)
         assert len(await world.schedule.page()) == 1
         nursery.cancel_scope.cancel()
+
+
+async def test_a_user_that_the_database_never_takes_keeps_nobody_out(autojump_clock: MockClock) -> None:
+    world = World()
+
+    class Strict:
+        async def register(self, wallets: Sequence[Registration]) -> int:
+            if any(one.user_id == "user-3" for one in wallets):
+                raise Permanent("no uuid")
+            return await world.schedule.register(wallets)
+
+    strict: Any = Strict()
+    activity = Activity(strict, PLAN, world.clock.now)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(activity.run, lambda: None)
+        for n in range(10):
+            activity.note(f"user-{n}", address(n))
+        await trio.sleep(3)
+        nursery.cancel_scope.cancel()
+    assert len(await world.schedule.page()) == 9
 
 
 @pytest.mark.postgres
