@@ -54,7 +54,12 @@ class PeriodicSyncs:
             on_report=self._show,
         )
         self.desk = Scheduling(
-            schedule=schedule, plan=self._plan, view=self.view, stats=self.stats, trigger=self._trigger
+            schedule=schedule,
+            plan=self._plan,
+            view=self.view,
+            figures=self._scheduler.figures,
+            stats=self.stats,
+            trigger=self._trigger,
         )
 
     def children(self) -> tuple[Child, ...]:

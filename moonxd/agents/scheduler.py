@@ -30,6 +30,8 @@ PAGE = 200
 HOLD_S = 60.0
 #: Seconds between two measurements of freshness, or this many times what one took.
 FIGURES_S, FIGURES_TIMES = 30.0, 20
+#: Seconds that measuring may take and still be done whenever somebody asks.
+QUICK_S = 0.5
 #: Seconds after which a failure is tried again.
 AWAY_S = 5.0
 
@@ -87,6 +89,8 @@ class Scheduler:
         self._skipped: Counter[str] = Counter()
         self._wake = trio.Event()
         self._is_triggered = False
+        self._measuring = trio.Lock()
+        self._took_s = 0.0
 
     @property
     def report(self) -> Report:
@@ -183,14 +187,34 @@ class Scheduler:
 
     # ---- freshness -----------------------------------------------------------------------------------------------
 
+    async def figures(self) -> Figures:
+        """Measured now; where that takes the database long, the last measurement."""
+        async with self._measuring:
+            known = self._report.figures
+            if known is not None and self._took_s > QUICK_S and self._now() - known.at < self._measure_every():
+                return known
+            return await self._measure()
+
     async def _keep_measuring(self) -> None:
         while True:
-            began = trio.current_time()
             try:
-                self._note(figures=await self._schedule.figures(self._plan.targets(self._now())))
+                async with self._measuring:
+                    await self._measure()
             except MoonxdError as error:
                 log.warning("freshness was not measured: %s", error)
-            await trio.sleep(max(FIGURES_S, FIGURES_TIMES * (trio.current_time() - began)))
+            await trio.sleep(self._measure_every())
+
+    async def _measure(self) -> Figures:
+        began = trio.current_time()
+        try:
+            figures = await self._schedule.figures(self._plan.targets(self._now()))
+        finally:
+            self._took_s = trio.current_time() - began
+        self._note(figures=figures)
+        return figures
+
+    def _measure_every(self) -> float:
+        return max(FIGURES_S, FIGURES_TIMES * self._took_s)
 
     def _note(self, **changes: object) -> None:
         self._report = msgspec.structs.replace(self._report, **changes)

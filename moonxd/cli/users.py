@@ -31,6 +31,8 @@ Interval = Annotated[
 ]
 Zone = Annotated[str | None, typer.Option(help="As in Europe/Berlin, for its market hours; `default` takes it away.")]
 _DEFAULT = "default"
+#: Seconds from which figures are no longer of this moment.
+_OLD_S = 5.0
 #: Columns that a file to import may have; the first two it must have.
 _COLUMNS = ("user_id", "wallet_address", "interval_minutes", "timezone")
 _ALSO = {"userid": "user_id", "user": "user_id", "walletaddress": "wallet_address", "wallet": "wallet_address",
@@ -150,6 +152,9 @@ def import_(
 
 
 def show_stats(stats: UserStats) -> None:
+    old = time.time() - stats.at
+    if old > _OLD_S:
+        note(f"measured {age(old)} ago: with so many wallets that takes the database a while")
     say(f"{stats.wallets} wallets of {stats.users} users, {stats.active_wallets} of {stats.active_users} active")
     say(f"fresh: {stats.fresh} ({stats.fresh_ratio:.1%} of the active), stale: {stats.stale}, due now: {stats.due}")
     if stats.is_paused:

@@ -11,6 +11,7 @@ from ..api.messages import DependencyState, SchedulerStats, WorkerView
 from ..api.schema import Snapshot
 from ..api.users import ScheduleView
 from ..domain.plan import Plan
+from ..domain.schedule import Figures
 from ..ports import DeadLetters, Ledger, Outbox, QueueAdmin, QueueUpkeep, Schedule
 
 
@@ -21,6 +22,8 @@ class Scheduling:
     schedule: Schedule
     plan: Plan
     view: Callable[[], ScheduleView]
+    #: Measured now, or a moment ago where that is a lot of work.
+    figures: Callable[[], Awaitable[Figures]]
     #: For /health.
     stats: Callable[[], SchedulerStats]
     #: Look for due wallets now; False when this daemon runs no scheduler.

@@ -95,10 +95,10 @@ class Users:
         return answer(api.Affected(wallets=removed))
 
     async def stats(self, request: Request) -> Response:
-        return answer(_stats(await self._figures()))
+        return answer(_stats(await self._desk().figures()))
 
     async def schedule(self, request: Request) -> Response:
-        return answer(api.Schedule(scheduler=self._desk().view(), wallets=_stats(await self._figures())))
+        return answer(api.Schedule(scheduler=self._desk().view(), wallets=_stats(await self._desk().figures())))
 
     async def pause(self, request: Request) -> Response:
         ask = await read_optional_body(request, api.PauseSchedule, _NO_REASON)
@@ -128,10 +128,6 @@ class Users:
         if self._deps.scheduling is None:
             raise not_found("this daemon knows nothing of periodic syncs")
         return self._deps.scheduling
-
-    async def _figures(self) -> Figures:
-        desk = self._desk()
-        return await desk.schedule.figures(desk.plan.targets(self._deps.now()))
 
     async def _apply(self, user: str, wallet: str | None, change: Change) -> Response:
         return answer(api.Affected(wallets=await self._change(user, wallet, change)))

@@ -29,7 +29,7 @@ CREATE TABLE moonxd_schedule_state (
 );
 INSERT INTO moonxd_schedule_state DEFAULT VALUES;
 
-CREATE FUNCTION moonxd_epoch(at timestamptz) RETURNS float8 LANGUAGE sql IMMUTABLE AS $$
+CREATE FUNCTION moonxd_epoch(at timestamptz) RETURNS float8 LANGUAGE sql STABLE AS $$
     SELECT extract(epoch FROM at)::float8;
 $$;
 
@@ -156,9 +156,9 @@ CREATE FUNCTION moonxd_schedule_figures(targets jsonb) RETURNS json LANGUAGE plp
 DECLARE
     at timestamptz := clock_timestamp();
     active timestamptz := at - make_interval(secs => (targets->>'active_s')::float8);
-    stale_s float8 := (targets->>'stale_s')::float8;
-    fresh_s float8 := (targets->>'fresh_s')::float8;
-    fresh_intervals float8 := (targets->>'fresh_intervals')::float8;
+    stale timestamptz := at - make_interval(secs => (targets->>'stale_s')::float8);
+    fresh timestamptz := at - make_interval(secs => (targets->>'fresh_s')::float8);
+    own interval := make_interval(mins => 1) * (targets->>'fresh_intervals')::float8;
     counted record;
     living record;
 BEGIN
@@ -166,11 +166,11 @@ BEGIN
         coalesce(sum(a), 0) AS active_wallets INTO counted
         FROM (SELECT count(*) AS n, count(*) FILTER (WHERE w.last_active_at >= active) AS a
             FROM moonxd_wallet_schedule w GROUP BY w.user_id) u;
-    SELECT count(*) FILTER (WHERE s.age <= coalesce(s.minutes * 60 * fresh_intervals, fresh_s)) AS fresh,
-        count(*) FILTER (WHERE s.age IS NULL OR s.age > stale_s) AS stale INTO living
+    SELECT count(*) FILTER (WHERE s.last_sync_at >= coalesce(at - s.minutes * own, fresh)) AS fresh,
+        count(*) FILTER (WHERE s.last_sync_at IS NULL OR s.last_sync_at < stale) AS stale INTO living
         FROM moonxd_wallet_schedule w
-        LEFT JOIN (SELECT u.user_id::text AS user_id, u.wallet_address, moonxd_epoch(at)
-                - moonxd_epoch(u.last_sync_at::timestamptz) AS age, nullif(u.auto_sync_interval_minutes, 0) AS minutes
+        LEFT JOIN (SELECT u.user_id::text AS user_id, u.wallet_address, u.last_sync_at::timestamptz AS last_sync_at,
+                nullif(u.auto_sync_interval_minutes, 0) AS minutes
             FROM user_sync_status u) s ON s.user_id = w.user_id AND s.wallet_address = w.wallet_address
         WHERE w.last_active_at >= active;
     RETURN json_build_object('at', moonxd_epoch(at), 'wallets', counted.wallets, 'users', counted.users,
