@@ -92,7 +92,7 @@ class PeriodicSyncs:
             cron=self._plan.rules.cron,
             held_back=report.is_held_back,
             rounds=report.rounds,
-            late_rounds=report.late_rounds,
+            missed_ticks=report.missed_ticks,
             queued=report.queued,
             skipped=report.skipped,
             missed=report.missed,

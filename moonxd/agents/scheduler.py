@@ -9,6 +9,7 @@ a downtime neither fill Redis nor hold up the event loop.
 from __future__ import annotations
 
 import logging
+import math
 from collections import Counter
 from collections.abc import Callable, Sequence
 
@@ -45,8 +46,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     #: The queue is full enough: nothing is added before it gets shorter.
     is_held_back: bool = False
     rounds: int = 0
-    #: Rounds that began more than a tick late.
-    late_rounds: int = 0
+    #: Ticks without a round of their own: the one before took longer, or something was away.
+    missed_ticks: int = 0
     queued: int = 0
     #: Slots not used, by reason: disabled, inactive, pending, fresh.
     skipped: dict[str, int] = {}
@@ -91,6 +92,8 @@ class Scheduler:
         self._is_triggered = False
         self._measuring = trio.Lock()
         self._took_s = 0.0
+        #: The worst drift of this round.
+        self._worst_s = 0.0
 
     @property
     def report(self) -> Report:
@@ -114,25 +117,30 @@ class Scheduler:
     async def _keep_looking(self) -> None:
         due = trio.current_time()
         while True:
-            late = trio.current_time() - due > self._tick_s
-            self._note(rounds=self._report.rounds + 1, late_rounds=self._report.late_rounds + late)
-            pause = self._tick_s
-            try:
-                await self.round()
-            except MoonxdError as error:
-                log.warning("due wallets were not queued: %s", error)
-                self._note(last_error=str(error))
-                pause = AWAY_S
-            due = max(due + self._tick_s, trio.current_time() + pause - self._tick_s)
+            earliest = await self._look()
+            due, missed = next_tick(due, earliest, self._tick_s)
+            self._note(rounds=self._report.rounds + 1, missed_ticks=self._report.missed_ticks + missed)
             with trio.move_on_at(due):
                 await self._wake.wait()
             self._wake = trio.Event()
+
+    async def _look(self) -> float:
+        """One round; when the next may begin."""
+        try:
+            await self.round()
+        except MoonxdError as error:
+            log.warning("due wallets were not queued: %s", error)
+            self._note(last_error=str(error))
+            return trio.current_time() + AWAY_S
+        self._note(last_error=None)
+        return trio.current_time()
 
     # ---- one round -----------------------------------------------------------------------------------------------
 
     async def round(self) -> int:
         """Queue all that is due, page by page, while the queue has room; how many."""
         even_paused, self._is_triggered = self._is_triggered, False
+        self._worst_s = 0.0
         queued, seen = 0, 0
         limit = self._max_users if self._max_users is not None else 2**31
         while seen < limit and await self._has_room():
@@ -174,16 +182,16 @@ class Scheduler:
     def _count(self, at: float, verdicts: Sequence[tuple[Due, Verdict]]) -> None:
         if not verdicts:
             return
-        drifts = [at - due.due_at for due, verdict in verdicts if verdict.priority is not None]
+        report, drifts = self._report, [at - due.due_at for due, verdict in verdicts if verdict.priority is not None]
         self._skipped.update(verdict.why for _, verdict in verdicts if verdict.priority is None)
-        report = self._report
+        self._worst_s = max(self._worst_s, *drifts, 0.0)
         self._note(
             queued=report.queued + len(drifts),
             skipped=dict(self._skipped),
             missed=report.missed + sum(verdict.missed for _, verdict in verdicts),
-            last_error=None,
-            **({"drift_s": drifts[-1], "worst_drift_s": max(drifts), "last_queued_at": at} if drifts else {}),
         )
+        if drifts:
+            self._note(drift_s=drifts[-1], worst_drift_s=self._worst_s, last_queued_at=at)
 
     # ---- freshness -----------------------------------------------------------------------------------------------
 
@@ -219,3 +227,10 @@ class Scheduler:
     def _note(self, **changes: object) -> None:
         self._report = msgspec.structs.replace(self._report, **changes)
         self._on_report(self._report)
+
+
+def next_tick(due: float, earliest: float, tick_s: float) -> tuple[float, int]:
+    """The first tick after the one at `due` that is not before `earliest`, and how many are skipped for that."""
+    following = due + tick_s
+    skipped = max(0, math.ceil((earliest - following) / tick_s))
+    return following + skipped * tick_s, skipped

@@ -116,7 +116,8 @@ class ScheduleView(Message, frozen=True, kw_only=True):
     #: The queue is too full for more.
     held_back: bool
     rounds: int
-    late_rounds: int
+    #: Seconds at which no round began: the one before took longer, or something was away.
+    missed_ticks: int
     queued: int
     #: Slots not used, by reason: inactive, disabled, pending (the sync before is not done), fresh.
     skipped: dict[str, int]

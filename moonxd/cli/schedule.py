@@ -83,7 +83,7 @@ def _show(found: Schedule) -> None:
         say(
             f"queued {scheduler.queued}, missed {scheduler.missed} slots; "
             f"drift {age(scheduler.drift)}, worst of the last round {age(scheduler.worst_drift)}; "
-            f"{scheduler.rounds} rounds, {scheduler.late_rounds} late"
+            f"{scheduler.rounds} rounds, {scheduler.missed_ticks} ticks missed"
         )
     if scheduler.skipped:
         say("not used: " + ", ".join(f"{count} {why}" for why, count in sorted(scheduler.skipped.items())))

@@ -19,7 +19,7 @@ from moonxd.adapters.postgres.ledger import open_postgres_ledger
 from moonxd.adapters.redis.client import open_redis
 from moonxd.adapters.redis.settings import parse_redis_url
 from moonxd.agents.activity import Activity
-from moonxd.agents.scheduler import PAGE, Report, Scheduler
+from moonxd.agents.scheduler import PAGE, Report, Scheduler, next_tick
 from moonxd.domain.errors import Permanent, Transient
 from moonxd.domain.job import Completed, Job, NewJob
 from moonxd.domain.payload import parse_wallet_sync
@@ -266,6 +266,7 @@ async def test_a_database_that_is_away_loses_and_doubles_nothing(autojump_clock:
         assert len(done) == 10
         assert scheduler.report.figures is not None
         assert scheduler.report.last_error is None
+        assert (scheduler.report.missed_ticks >= 8) is (method != "figures")
 
 
 async def test_a_redis_that_is_away_loses_and_doubles_nothing(autojump_clock: MockClock) -> None:
@@ -287,6 +288,13 @@ async def test_a_redis_that_is_away_loses_and_doubles_nothing(autojump_clock: Mo
         await trio.sleep(5 * MINUTE)
         assert len(await world.work()) == 25
         assert scheduler.report.last_error is None
+
+
+@pytest.mark.parametrize(
+    ("earliest", "expected"), [(10.0, (11.0, 0)), (10.9, (11.0, 0)), (11.0, (11.0, 0)), (13.4, (14.0, 3))]
+)
+def test_ticks_keep_their_time(earliest: float, expected: tuple[float, int]) -> None:
+    assert next_tick(10.0, earliest, 1.0) == expected
 
 
 async def test_syncs_by_hand_register_and_wake(autojump_clock: MockClock) -> None:
