@@ -21,7 +21,7 @@ from moonxd.adapters.redis.settings import parse_redis_url
 from moonxd.agents.activity import Activity
 from moonxd.agents.scheduler import PAGE, Report, Scheduler, next_tick
 from moonxd.domain.errors import Permanent, Transient
-from moonxd.domain.job import Completed, Job, NewJob
+from moonxd.domain.job import PRIORITIES, Completed, Job, JobOptions, NewJob
 from moonxd.domain.payload import parse_wallet_sync
 from moonxd.domain.plan import Plan, Rules
 from moonxd.domain.schedule import Change, Mark, Registration, Taken
@@ -376,6 +376,31 @@ async def test_many_daemons_queue_each_slot_once(postgres_dsn: str, redis_url: s
         assert (await queue.counts()).prioritized == count
         rows = await schedules[0].page(limit=count)
         assert all(row.due_at > now for row in rows)
+
+
+async def test_what_people_ask_for_is_served_before_the_crowd(autojump_clock: MockClock) -> None:
+    """Stale wallets wait for what is urgent, regular ones for everything that a person asked for."""
+    world = World()
+    await world.register(400)
+    for n in range(200):
+        await world.ledger.commit(
+            change(await admitted(world.ledger, admission(address(n), user=f"user-{n}", job=f"{n}")),
+                   total_value_usd=Decimal(20_000 if n == 77 else 1))
+        )  # fmt: skip
+    await trio.sleep(10 * MINUTE)
+    await world.scheduler().round()
+    options = {name: JobOptions(priority=PRIORITIES[name]) for name in ("low", "medium", "high")}
+    await world.queue.add(
+        [NewJob(name=name, data={}, options=one, id=f"by-hand-{name}") for name, one in options.items()]
+    )
+    served = []
+    while (claim := await world.queue.claim()).job is not None:
+        served.append(claim.job)
+    assert [job.name for job in served].index("medium") == 201, "behind the urgent one and 200 stale ones"
+    assert served[0].id == "by-hand-high"
+    assert address(77) in served[202].id, "the rich one before the other regular ones"
+    assert served[-1].name == "low"
+    assert len(served) == 403
 
 
 @pytest.mark.postgres
