@@ -41,6 +41,7 @@ from .domain.job import Job, Outcome
 from .jobs import JOBS
 from .log import Logging
 from .metrics import Metrics
+from .scheduling import PeriodicSyncs
 from .sources import Sources
 from .supervisor import Child, Supervisor, open_supervisor, unless
 from .telemetry import Telemetry, outcome_word
@@ -95,6 +96,7 @@ class _Parts:
     attempts: Attempts
     sampler: Sampler
     plane: ControlPlane
+    periodic: PeriodicSyncs
 
 
 class Daemon:
@@ -222,6 +224,7 @@ class Daemon:
     ) -> _Parts:
         config = self.config
         leases = LeaseKeeper(ledger, lease_s=config.worker.lock_s)
+        periodic = PeriodicSyncs(config.scheduler, ledger.schedule, queue, self.telemetry)
         consumer: Consumer
         attempts = Attempts(
             ledger=ledger,
@@ -232,6 +235,7 @@ class Daemon:
             rand=random.random,
             step=self.telemetry.job_step,
             cancelled=lambda job_id: consumer.is_cancelled(job_id),
+            seen=periodic.activity.note,
         )
         consumer = Consumer(
             queue,
@@ -267,9 +271,10 @@ class Daemon:
                 metrics=Metrics(self.telemetry, sampler.sample, queue.oldest_waiting).text,
                 upkeep=queue,
                 breakers=self._breakers,
+                scheduling=periodic.desk,
             )
         )
-        return _Parts(ledger, queue, leases, keeper, sources, consumer, attempts, sampler, plane)
+        return _Parts(ledger, queue, leases, keeper, sources, consumer, attempts, sampler, plane, periodic)
 
     def _policy(self, config: Config) -> Policy:
         return Policy(
@@ -314,6 +319,7 @@ class Daemon:
             Child(name="sampler", body=parts.sampler.run, critical=False),
             Child(name="janitor", body=janitor.run, critical=False),
             Child(name="stalled-check", body=partial(self._run_stalled_check, parts.queue)),
+            *parts.periodic.children(),
             Child(name="consumer", body=partial(self._run_consumer, parts.consumer)),
         )
 

@@ -24,6 +24,7 @@ from .domain.ledger import (
     StoredEvent,
 )
 from .domain.quota import Charge
+from .domain.schedule import Change, Figures, Mark, Registration, Scheduled, Taken, Targets
 from .domain.token import ChainSnapshot, Price, TokenRef
 
 
@@ -192,6 +193,42 @@ class DeadLetters(Protocol):
 
     async def exhume(self, queue: str, job_ids: Sequence[str]) -> int:
         """Forget copies (their jobs were requeued); how many."""
+        ...
+
+
+class Schedule(Protocol):
+    """Which wallets are synced periodically, and when each is due. Shared by all daemons of one ledger."""
+
+    async def register(self, wallets: Sequence[Registration]) -> int:
+        """Add wallets, or note that the users of known ones are active; how many were new. One transaction."""
+        ...
+
+    async def take(self, limit: int, hold_s: float, *, even_paused: bool = False) -> Taken:
+        """Up to `limit` due wallets, rich ones first, for the caller alone during `hold_s`; none while paused."""
+        ...
+
+    async def mark(self, marks: Sequence[Mark]) -> None:
+        """Say what became of wallets that were taken."""
+        ...
+
+    async def change(self, user_id: str, wallet: str | None, change: Change) -> int:
+        """Change one wallet of a user, or all (None); how many there are."""
+        ...
+
+    async def remove(self, user_id: str, wallet: str | None) -> int:
+        """Forget one wallet of a user, or all; how many there were."""
+        ...
+
+    async def page(
+        self, *, user_id: str | None = None, after: tuple[str, str] | None = None, limit: int = 50
+    ) -> tuple[Scheduled, ...]:
+        """Registered wallets by user and wallet, those behind the key `after`."""
+        ...
+
+    async def figures(self, targets: Targets) -> Figures: ...
+
+    async def pause(self, paused: bool, reason: str | None = None) -> None:
+        """For every daemon, until resumed."""
         ...
 
 

@@ -32,7 +32,7 @@ from .domain.job import JobOptions
 from .domain.pricing import Rules
 from .domain.token import TokenRef
 from .jobs import Env
-from .ports import BreakerStore, Cache, ChainReader, DeadLetters, Ledger, Outbox, PriceSource, Quota
+from .ports import BreakerStore, Cache, ChainReader, DeadLetters, Ledger, Outbox, PriceSource, Quota, Schedule
 from .sources import Sources
 from .telemetry import Telemetry
 from .worker.pricing import PriceBook
@@ -45,6 +45,11 @@ _SECOND_CONNECTION_FROM = 32
 
 class Database(Ledger, DeadLetters, Outbox, Protocol):
     """What a ledger's adapter gives beside the ledger itself."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """Which wallets are synced periodically; shares the ledger's connections."""
+        ...
 
     async def ping(self) -> None: ...
 

@@ -27,6 +27,8 @@ COMMANDS = {
     "resume": "pause",
     "breakers": "breakers",
     "portfolio": "portfolio",
+    "users": "users",
+    "schedule": "schedule",
     "operations": "ledger",
     "events": "ledger",
     "config": "config",

@@ -93,20 +93,33 @@ class Kafka(Section, frozen=True, kw_only=True):
 class Scheduler(Section, frozen=True, kw_only=True):
     """Periodic syncs of active users."""
 
-    enabled: Annotated[bool, Key("Whether there are any", ("PERIODIC_SYNC_ENABLED",))] = True
+    enabled: Annotated[
+        bool, Key("Whether this daemon runs it; any number of daemons may", ("PERIODIC_SYNC_ENABLED",))
+    ] = True
     market_hours_interval_s: Annotated[
-        float, Key("Interval from 9 to 17 UTC", ("PERIODIC_SYNC_MARKET_HOURS_INTERVAL",), low=1)
+        float, Key("Interval while markets are open", ("PERIODIC_SYNC_MARKET_HOURS_INTERVAL",), low=1)
     ] = 300.0
     off_hours_interval_s: Annotated[
         float, Key("Interval at other times", ("PERIODIC_SYNC_OFF_HOURS_INTERVAL",), low=1)
     ] = 900.0
-    stale_after_s: Annotated[float, Key("Older portfolios are synced", ("PERIODIC_SYNC_STALE_THRESHOLD",), low=1)] = (
-        3600.0
-    )
-    batch_size: Annotated[int, Key("Users enqueued at a time", ("PERIODIC_SYNC_BATCH_SIZE",), low=1)] = 10
-    high_value_usd: Annotated[float, Key("Richer users come first", ("PERIODIC_SYNC_HIGH_VALUE_THRESHOLD",), low=0)] = (
-        10000.0
-    )
+    market_open_hour: Annotated[
+        int, Key("Markets open, hour of the wallet's time zone (UTC without one)", low=0, high=23)
+    ] = 9
+    market_close_hour: Annotated[int, Key("Markets close; before the opening hour: over midnight", low=0, high=24)] = 17
+    market_days: Annotated[
+        tuple[str, ...], Key("Days on which they open", choices=("mon", "tue", "wed", "thu", "fri", "sat", "sun"))
+    ] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+    active_s: Annotated[float, Key("Only users active within this are synced", low=1)] = 86400.0
+    stale_after_s: Annotated[
+        float, Key("Older portfolios are synced with high priority", ("PERIODIC_SYNC_STALE_THRESHOLD",), low=1)
+    ] = 3600.0
+    batch_size: Annotated[
+        int, Key("Jobs per call to the queue; a page, never a cap", ("PERIODIC_SYNC_BATCH_SIZE",), low=1)
+    ] = 10
+    max_waiting: Annotated[int, Key("Jobs waiting in the queue from which no more are added", low=1)] = 100_000
+    high_value_usd: Annotated[
+        float, Key("Richer wallets come first", ("PERIODIC_SYNC_HIGH_VALUE_THRESHOLD",), low=0)
+    ] = 10000.0
     cron: Annotated[
         str | None,
         Key(
@@ -116,7 +129,13 @@ class Scheduler(Section, frozen=True, kw_only=True):
             example="*/5 * * * *",
         ),
     ] = None
-    max_users: Annotated[int | None, Key("Users per round", ("PERIODIC_SYNC_MAX_USERS",), low=1, example="1000")] = None
+    cron_spread_s: Annotated[
+        float, Key("The wallets of one instant of the cron pattern are spread over this", low=1)
+    ] = 300.0
+    max_users: Annotated[
+        int | None,
+        Key("Most wallets looked at in one round (a second)", ("PERIODIC_SYNC_MAX_USERS",), low=1, example="1000"),
+    ] = None
 
 
 class LiFi(Section, frozen=True, kw_only=True):

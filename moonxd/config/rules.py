@@ -24,7 +24,6 @@ NOT_BUILT = (
     "breaker",
     "rate_limit",
     "kafka",
-    "scheduler",
     "stats",
     "mongodb",
     "core_service",

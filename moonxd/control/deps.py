@@ -9,12 +9,26 @@ from dataclasses import dataclass
 
 from ..api.messages import DependencyState, SchedulerStats, WorkerView
 from ..api.schema import Snapshot
+from ..api.users import ScheduleView
 from ..domain.breakers import Breakers
-from ..ports import DeadLetters, Ledger, Outbox, QueueAdmin, QueueUpkeep
+from ..domain.plan import Plan
+from ..domain.schedule import Figures
+from ..ports import DeadLetters, Ledger, Outbox, QueueAdmin, QueueUpkeep, Schedule
 
 
-def _no_scheduler() -> SchedulerStats:
-    return SchedulerStats()
+@dataclass(frozen=True, kw_only=True)
+class Scheduling:
+    """Periodic syncs: who is registered, when they are due, and how the scheduler of this process stands."""
+
+    schedule: Schedule
+    plan: Plan
+    view: Callable[[], ScheduleView]
+    #: Measured now, or a moment ago where that is a lot of work.
+    figures: Callable[[], Awaitable[Figures]]
+    #: For /health.
+    stats: Callable[[], SchedulerStats]
+    #: Look for due wallets now; False when this daemon runs no scheduler.
+    trigger: Callable[[], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,9 +58,10 @@ class Deps:
     workers: Callable[[], Awaitable[tuple[WorkerView, ...]]] | None = None
     #: For /queue-stats (counts per priority, oldest age) and the jobs' logs; None leaves them out.
     upkeep: QueueUpkeep | None = None
-    scheduler: Callable[[], SchedulerStats] = _no_scheduler
     #: Without them, /breakers says that there are none.
     breakers: Breakers | None = None
+    #: Without it, /users and /schedule say that there are no periodic syncs.
+    scheduling: Scheduling | None = None
     #: Unix seconds.
     now: Callable[[], float] = time.time
     pid: int = os.getpid()

@@ -7,7 +7,7 @@
         dependencies: () -> Awaitable[Mapping[str, DependencyState]], metrics: () -> bytes (or Awaitable[bytes]),
         workers: (() -> Awaitable[tuple[WorkerView, ...]]) | None = None,
         upkeep: QueueUpkeep | None = None,
-        scheduler: () -> SchedulerStats = all off, now: () -> float = time.time, pid: int = os.getpid()
+        scheduling: Scheduling | None = None, now: () -> float = time.time, pid: int = os.getpid()
 
     with unix_listener(socket_path, mode=0o660) as listener:      # control/socket.py; SocketInUse is a ConfigError
         listeners = [listener, *await tcp_listeners("127.0.0.1:3001")]
@@ -44,6 +44,7 @@ from .requeue import DEADLINE_S as REQUEUE_S
 from .requeue import requeue
 from .settled import Settlements
 from .stream import STALLED_S, EventStream
+from .users import user_routes
 from .wallets import Wallets
 from .workers import Fleet
 
@@ -126,6 +127,7 @@ class ControlPlane:
             ("GET", "/status", health.status, DEADLINE_S),
             ("GET", "/stream", self._stream, None),
             ("GET", "/version", health.version, DEADLINE_S),
+            *user_routes(self._deps),
         ]
         tables = (("/v1", both), ("/v1", own), ("", both))
         paths = [f"{method} {prefix}{path}" for prefix, table in tables for method, path, _, _ in table]

@@ -112,7 +112,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     removed: tuple[TokenRef, ...]
     #: The whole portfolio after this commit, for the history snapshot; None when no snapshot is due.
     snapshot: tuple[Holding, ...] | None
-    #: "sync" for now; manual and scheduled come with the scheduler.
+    #: "scheduled" for the scheduler's syncs, else "sync"; other programs wrote auto and manual.
     snapshot_type: str
     total_value_usd: Decimal
     #: Rows of the whole portfolio after this commit.

@@ -37,6 +37,7 @@ from ..domain.ledger import (
 from ..domain.operation import operation_id
 from ..domain.payload import WalletSync
 from ..domain.retry import after_failure
+from ..domain.schedule import is_activity, snapshot_type
 from ..domain.token import ChainFailure
 from ..jobs import Env, Found, JobType, job_type
 from ..ports import Clock, Ledger
@@ -87,6 +88,7 @@ class Attempts:
         rand: Callable[[], float],
         step: Callable[..., None],
         cancelled: Callable[[str], bool],
+        seen: Callable[[str, str], None] = lambda user_id, wallet: None,
     ) -> None:
         self._ledger = ledger
         self._leases = leases
@@ -97,6 +99,8 @@ class Attempts:
         self._rand = rand
         self._step = step
         self._cancelled = cancelled
+        #: Told user and wallet of a sync that somebody asked for: a sign that the user is active.
+        self._seen = seen
 
     async def __call__(self, job: Job) -> Outcome:
         """Raises LeaseLost when the job is no longer ours to settle; every other error becomes an outcome."""
@@ -107,6 +111,8 @@ class Attempts:
             outcome = Failed(str(error))
             await self._bury(job, outcome, None)
             return outcome
+        if is_activity(task.extra):
+            self._seen(task.user_id, task.wallet)
         self._step(job.id, "admit", user=task.user_id, wallet=task.wallet)
         try:
             return await _Attempt(self, job, kind, task).run()
@@ -246,7 +252,7 @@ class _Attempt:
             changed=change.changed,
             removed=change.removed,
             snapshot=change.holdings if self._snapshot_due(admitted, found) else None,
-            snapshot_type="sync",
+            snapshot_type=snapshot_type(self._task.extra),
             total_value_usd=change.total_value_usd,
             tokens_count=len(change.holdings),
             chains_synced=len(found.chains),

@@ -33,6 +33,7 @@ from .connection import assert_supported
 from .errors import COLLISIONS, bordered
 from .migrate import assert_current
 from .pool import Pool, open_pool
+from .schedule import PostgresSchedule
 
 _log = logging.getLogger("moonxd.postgres")
 #: Seconds a statement may take. Then it is cancelled on the server, which takes up to another GRACE_S.
@@ -54,6 +55,7 @@ class PostgresLedger:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self.schedule = PostgresSchedule(self._ask, self._change)
 
     async def ping(self) -> None:
         """Raises Transient when the database does not answer."""

@@ -24,6 +24,7 @@ from ...domain.ledger import (
 from . import reads, writes
 from .breakers import Runner, SqliteBreakers
 from .database import open_file
+from .schedule import SqliteSchedule
 from .thread import DatabaseThread
 
 
@@ -36,6 +37,7 @@ class SqliteLedger:
     def __init__(self, runner: Runner, now: Callable[[], float]) -> None:
         self._runner = runner
         self._now = now
+        self.schedule = SqliteSchedule(runner, now)
 
     async def ping(self) -> None:
         """Raises Transient when the database does not answer."""
