@@ -23,7 +23,7 @@ from .domain.chain import Chain
 from .domain.errors import ConfigError, Permanent
 from .domain.job import JobOptions
 from .jobs import Env
-from .ports import Cache, ChainReader, DeadLetters, Ledger, Outbox, PriceSource
+from .ports import Cache, ChainReader, DeadLetters, History, Ledger, LedgerUpkeep, Outbox, PriceSource
 from .telemetry import Telemetry
 from .worker.pricing import PriceBook
 
@@ -33,7 +33,7 @@ log = logging.getLogger("moonxd.wiring")
 _SECOND_CONNECTION_FROM = 32
 
 
-class Database(Ledger, DeadLetters, Outbox, Protocol):
+class Database(Ledger, LedgerUpkeep, History, DeadLetters, Outbox, Protocol):
     """What a ledger's adapter gives beside the ledger itself."""
 
     async def ping(self) -> None: ...

@@ -60,6 +60,10 @@ def cancelled(about: Subject, *, attempt: int, reason: str, duration_ms: int) ->
     return _event(about, "sync.cancelled", data, str(attempt))
 
 
+def rejected(about: Subject, *, reason: str) -> Event:
+    return _event(about, "sync.rejected", {"reason": reason, "rejectedAt": about.at_ms})
+
+
 def portfolio_updated(
     about: Subject, *, holdings: Sequence[Holding], total_value_usd: Decimal, duration_ms: int
 ) -> Event:
