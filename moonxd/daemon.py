@@ -27,7 +27,8 @@ from .adapters.redis.cache import RedisCache
 from .adapters.redis.client import Redis, RedisSettings, open_redis
 from .adapters.redis.embedded import AppendFsync, embedded_redis
 from .adapters.redis.server import check_server
-from .agents.janitor import Janitor
+from .agents.alarm import FailureAlarm
+from .agents.janitor import Janitor, Pruner
 from .agents.sampler import Sampler, Slots
 from .agents.stalled import run_stalled_checker
 from .api.schema import Daemon as Identity
@@ -44,7 +45,7 @@ from .sources import Sources
 from .supervisor import Child, Supervisor, open_supervisor, unless
 from .telemetry import Telemetry, outcome_word
 from .version import VERSION
-from .wiring import Database
+from .wiring import Database, WallClock
 from .worker.attempt import Attempts, Policy
 from .worker.consumer import Consumer
 from .worker.leases import LeaseKeeper
@@ -59,13 +60,6 @@ CONTROL_GRACE_S = 1.0
 HAND_BACK_S = 5.0
 #: A row is orphaned only after its job would have been delivered again: this many lock durations and stalled checks.
 ORPHAN_FACTOR = 3
-
-
-class WallClock:
-    """Wall time as ports.Clock."""
-
-    def now(self) -> float:
-        return time.time()
 
 
 async def serve(
@@ -100,6 +94,8 @@ class _Parts:
     attempts: Attempts
     sampler: Sampler
     plane: ControlPlane
+    pruner: Pruner
+    alarm: FailureAlarm
 
 
 class Daemon:
@@ -232,6 +228,7 @@ class Daemon:
             rand=random.random,
             step=self.telemetry.job_step,
             cancelled=lambda job_id: consumer.is_cancelled(job_id),
+            turned_away=self.telemetry.turned_away,
         )
         consumer = Consumer(
             queue,
@@ -265,9 +262,12 @@ class Daemon:
                 dependencies=partial(probe, {"redis": partial(redis.call, "PING"), "database": ledger.ping}),
                 metrics=Metrics(self.telemetry, sampler.sample, queue.oldest_waiting).text,
                 upkeep=queue,
+                history=ledger,
+                frees_at=wiring.window_check(ledger, lambda: attempts.policy.guards),
             )
         )
-        return _Parts(ledger, queue, leases, sources, consumer, attempts, sampler, plane)
+        pruner, alarm = wiring.pruner(config, ledger), wiring.failure_alarm(config, ledger, WallClock())
+        return _Parts(ledger, queue, leases, sources, consumer, attempts, sampler, plane, pruner, alarm)
 
     def _policy(self, config: Config) -> Policy:
         return Policy(
@@ -277,6 +277,7 @@ class Daemon:
             backoff=config.queue.backoff,
             timeout_s=config.worker.timeout_s,
             snapshot_every_s=config.worker.snapshot_every_s,
+            guards=wiring.guards(config),
         )
 
     def _identity(self, redis: Redis) -> Identity:
@@ -310,6 +311,8 @@ class Daemon:
             Child(name="leases", body=parts.leases.run),
             Child(name="sampler", body=parts.sampler.run, critical=False),
             Child(name="janitor", body=janitor.run, critical=False),
+            Child(name="pruner", body=parts.pruner.run, critical=False),
+            Child(name="alarm", body=parts.alarm.run, critical=False),
             Child(name="stalled-check", body=partial(self._run_stalled_check, parts.queue)),
             Child(name="consumer", body=partial(self._run_consumer, parts.consumer)),
         )
@@ -350,6 +353,7 @@ class Daemon:
         self.telemetry.job_settled(job.id, word, reason)
         if outcome is not None and self._parts is not None:
             self._parts.plane.settled(job, outcome)
+            self._parts.alarm.settled(outcome)
 
     # ---- signals -------------------------------------------------------------------------------------------------
 
@@ -382,6 +386,7 @@ class Daemon:
         self._logging.add_secrets(secrets_in(loaded.config))
         if self._parts is not None:
             self._parts.attempts.policy = self._policy(loaded.config)
+            self._parts.pruner.keep = wiring.retention(loaded.config)
             self._parts.sources.replace(loaded.config)
         log.info("reloaded: %s", ", ".join(applied))
 

@@ -5,8 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import socket
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+import time
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -18,19 +20,33 @@ from .adapters.chains import TokenList, build_reader, builtin_tokens, parse_toke
 from .adapters.prices import SourceOptions, build_sources
 from .adapters.redis.settings import RedisSettings, parse_redis_url
 from .adapters.rpc import Transport, open_transport
+from .agents.alarm import FailureAlarm
+from .agents.janitor import Pruner
 from .config import Config
+from .domain.alarm import AlarmRule
 from .domain.chain import Chain
 from .domain.errors import ConfigError, Permanent
+from .domain.guard import Guards
 from .domain.job import JobOptions
+from .domain.ledger import Retention
 from .jobs import Env
-from .ports import Cache, ChainReader, DeadLetters, History, Ledger, LedgerUpkeep, Outbox, PriceSource
+from .ports import Cache, ChainReader, Clock, DeadLetters, History, Ledger, LedgerUpkeep, Outbox, PriceSource
 from .telemetry import Telemetry
+from .version import VERSION
 from .worker.pricing import PriceBook
 
 log = logging.getLogger("moonxd.wiring")
 
 #: Concurrent slots from which a second connection to Redis pays off.
 _SECOND_CONNECTION_FROM = 32
+_HOUR_S, _DAY_S = 3600.0, 86400.0
+
+
+class WallClock:
+    """Wall time as ports.Clock."""
+
+    def now(self) -> float:
+        return time.time()
 
 
 class Database(Ledger, LedgerUpkeep, History, DeadLetters, Outbox, Protocol):
@@ -82,6 +98,54 @@ def job_defaults(config: Config) -> JobOptions:
         remove_on_complete=queue.keep_completed,
         remove_on_fail=queue.keep_failed,
     )
+
+
+def guards(config: Config) -> Guards:
+    return Guards(window=config.rate_limit.window, breaker=config.breaker.trip)
+
+
+def window_check(ledger: LedgerUpkeep, current: Callable[[], Guards]) -> Callable[[str], Awaitable[datetime | None]]:
+    """When a user's next counted sync may be admitted, by the guards in force at that moment."""
+
+    async def frees_at(user: str) -> datetime | None:
+        window = current().window
+        return None if window is None else await ledger.window_frees_at(user, window)
+
+    return frees_at
+
+
+def retention(config: Config) -> Retention:
+    """Without Kafka nobody will publish what lies in the outbox, so its age alone decides."""
+    keep = config.retention
+    operations_s = keep.operations_days * _DAY_S
+    return Retention(
+        history_s=keep.history_days * _DAY_S or None,
+        # The audit rows are what the rate limit counts.
+        operations_s=max(operations_s, config.rate_limit.window_s + _HOUR_S) if operations_s else None,
+        outbox_s=keep.outbox_days * _DAY_S or None,
+        outbox_rows=keep.outbox_rows or None,
+        unpublished=not config.kafka.is_external,
+    )
+
+
+def pruner(config: Config, ledger: LedgerUpkeep) -> Pruner:
+    return Pruner(
+        ledger,
+        retention(config),
+        interval_s=config.worker.janitor_interval_s,
+        limit=config.retention.batch_size,
+    )
+
+
+def failure_alarm(config: Config, ledger: LedgerUpkeep, clock: Clock) -> FailureAlarm:
+    alerts = config.alerts
+    rule = AlarmRule(
+        raise_at=alerts.failed_share,
+        clear_at=alerts.cleared_share,
+        window_s=alerts.window_s,
+        min_jobs=alerts.min_jobs,
+    )
+    return FailureAlarm(ledger, clock, rule, worker=worker_name(config), version=VERSION)
 
 
 @asynccontextmanager

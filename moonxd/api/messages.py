@@ -17,6 +17,7 @@ API_VERSION = 1
 MAX_BODY = 1_000_000
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=315_360_000)]
 #: Milliseconds, up to ten years (what BullMQ can still put into a score).
 DelayMs = Annotated[int, msgspec.Meta(ge=0, le=315_360_000_000)]
 
@@ -122,18 +123,50 @@ class Promoted(Message, frozen=True, kw_only=True):
     state: str
 
 
-class RequeueRequest(Request, frozen=True, kw_only=True):
-    """Which jobs go back to waiting: `ids`, or those in `state` that match every filter given, or `all` of them."""
+class DeadFilter(Request, frozen=True, kw_only=True):
+    """Which failed jobs: `ids`, or those that match every filter given, or `all` of them."""
 
     ids: tuple[str, ...] = ()
-    state: Literal["failed", "completed"] = "failed"
     #: A part of the failure's reason, case-insensitive.
     reason: str | None = None
+    #: The job's name.
     name: str | None = None
     user: str | None = None
+    #: Failed longer ago than this, and more recently than this; seconds.
+    older_than: Seconds | None = None
+    newer_than: Seconds | None = None
     all: bool = False
     #: Only count.
     dry_run: bool = False
+    #: At most this many in one call; the answer says when there are more.
+    limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 10_000
+
+
+class RequeueRequest(DeadFilter, frozen=True, kw_only=True):
+    """Which jobs go back to waiting."""
+
+    state: Literal["failed", "completed"] = "failed"
+
+
+class PurgeRequest(DeadFilter, frozen=True, kw_only=True):
+    """Which failed jobs are forgotten for good, the ledger's copies included."""
+
+
+class PurgeResult(Message, frozen=True, kw_only=True):
+    """`removed` left the queue's failed set, `forgotten` copies left the ledger (most jobs are in both)."""
+
+    matched: int
+    removed: int
+    forgotten: int
+    more: bool = False
+
+
+class DeadPage(Message, frozen=True, kw_only=True):
+    """Jobs that failed for good, newest first. `next` is what to pass as `after` for older ones."""
+
+    total: int
+    jobs: tuple[JobDetail, ...]
+    next: str | None = None
 
 
 class RequeueResult(Message, frozen=True, kw_only=True):
@@ -276,6 +309,24 @@ class PortfolioView(Message, frozen=True, kw_only=True):
 class PortfolioReply(Message, frozen=True, kw_only=True):
     wallet: str
     portfolios: tuple[PortfolioView, ...]
+
+
+class PastView(Message, frozen=True, kw_only=True):
+    """A wallet as one sync found it. `type`: sync | scheduled | manual | auto."""
+
+    user_id: str
+    taken_at: datetime
+    type: str
+    operation: UUID | None
+    total_value_usd: Decimal
+    holdings: tuple[HoldingView, ...]
+
+
+class HistoryReply(Message, frozen=True, kw_only=True):
+    """Newest first."""
+
+    wallet: str
+    snapshots: tuple[PastView, ...]
 
 
 class OperationView(Message, frozen=True, kw_only=True):

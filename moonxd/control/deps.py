@@ -6,10 +6,11 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from ..api.messages import DependencyState, SchedulerStats, WorkerView
 from ..api.schema import Snapshot
-from ..ports import DeadLetters, Ledger, Outbox, QueueAdmin, QueueUpkeep
+from ..ports import DeadLetters, History, Ledger, Outbox, QueueAdmin, QueueUpkeep
 
 
 def _no_scheduler() -> SchedulerStats:
@@ -43,6 +44,10 @@ class Deps:
     workers: Callable[[], Awaitable[tuple[WorkerView, ...]]] | None = None
     #: For /queue-stats (counts per priority, oldest age) and the jobs' logs; None leaves them out.
     upkeep: QueueUpkeep | None = None
+    #: Without it, GET /v1/portfolio/{wallet}/history says that there is none.
+    history: History | None = None
+    #: When the rate limit lets the user's next manual sync in, None: now. Without it POST /jobs asks nobody.
+    frees_at: Callable[[str], Awaitable[datetime | None]] | None = None
     scheduler: Callable[[], SchedulerStats] = _no_scheduler
     #: Unix seconds.
     now: Callable[[], float] = time.time

@@ -21,6 +21,9 @@ BREAKER_VIEW = "circuitBreaker"
 #: Seconds until a job looks again while another one is the half-open breaker's single probe.
 PROBE_S = 5.0
 
+#: What the reason of a job begins with that was declined on purpose: no fault that an operator has to look at.
+REJECTED = "Rejected: "
+
 
 class Window(msgspec.Struct, frozen=True, kw_only=True):
     """At most `most` counted syncs of one user are admitted within any `window_s` seconds."""

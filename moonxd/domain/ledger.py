@@ -188,6 +188,7 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
 class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
     """Which dead letters; what is None does not matter."""
 
+    ids: tuple[str, ...] | None = None
     #: A part of the reason, case-insensitive.
     reason: str | None = None
     name: str | None = None

@@ -9,7 +9,7 @@ from typing import Any
 from uuid import UUID
 
 from ..domain import event
-from ..domain.guard import Asked, Guards, counts_for_user, stands_in
+from ..domain.guard import REJECTED, Asked, Guards, counts_for_user, stands_in
 from ..domain.job import Completed, Failed, Job, Outcome, Postpone
 from ..domain.ledger import Admission, AlreadyCommitted, BreakerOpen, Busy, RateLimited
 from ..domain.payload import WalletSync
@@ -19,9 +19,6 @@ log = logging.getLogger("moonxd.admission")
 
 #: Seconds until a job is looked at again when its wallet is busy.
 BUSY_S = 1.0
-#: What a rejected job's reason begins with.
-REJECTED = "Rejected: "
-
 Refusal = Busy | AlreadyCommitted | RateLimited | BreakerOpen
 
 

@@ -26,7 +26,7 @@ from ..domain.guard import Guards
 from ..domain.job import Backoff, Completed, Failed, Job, Outcome, Postpone, Retry
 from ..domain.ledger import Admitted, Commit, DeadLetter, Ending, Event, Lease
 from ..domain.operation import operation_id
-from ..domain.payload import WalletSync
+from ..domain.payload import WalletSync, user_in
 from ..domain.retry import after_failure
 from ..domain.token import ChainFailure
 from ..jobs import Env, Found, JobType, job_type
@@ -141,7 +141,7 @@ class Attempts:
             stack=outcome.stack,
             attempts_made=job.attempts_made + 1,
             failed_at=int(self._clock.now() * 1000),
-            user_id=task.user_id if task else None,
+            user_id=task.user_id if task else user_in(job.data),
             wallet=task.wallet if task else None,
         )
         try:

@@ -146,6 +146,7 @@ def letters_where(queue: str, wanted: LetterFilter) -> tuple[str, list[Any]]:
     """The condition on moonxd_dead_letters, and its values."""
     clauses: list[tuple[str, Any]] = [
         ("queue = %s", queue),
+        ("job_id = ANY(%s)", None if wanted.ids is None else [storable(one) for one in wanted.ids]),
         ("strpos(lower(reason), lower(%s)) > 0", wanted.reason),
         ("name = %s", wanted.name),
         ("user_id = %s", wanted.user),

@@ -9,7 +9,7 @@ from itertools import groupby
 from typing import Any
 from uuid import UUID
 
-from ...domain.ledger import DeadLetter, LetterFilter, Page, PastPortfolio, Pruned, Retention
+from ...domain.ledger import DeadLetter, LetterFilter, Page, PastPortfolio, Pruned, Retention, storable_json
 from ...domain.money import total
 from ...domain.token import Holding
 from .rows import HOLDING_COLUMNS, LETTER_COLUMNS, holding_of, letter_of, time_text
@@ -89,6 +89,7 @@ def count_letters(db: sqlite3.Connection, queue: str, wanted: LetterFilter) -> i
 def _where(queue: str, wanted: LetterFilter) -> tuple[str, list[Any]]:
     clauses: list[tuple[str, Any]] = [
         ("queue = ?", queue),
+        ("job_id IN (SELECT value FROM json_each(?))", None if wanted.ids is None else storable_json(wanted.ids)),
         ("instr(lower(reason), lower(?)) > 0", wanted.reason),
         ("name = ?", wanted.name),
         ("user_id = ?", wanted.user),
