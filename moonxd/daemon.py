@@ -39,6 +39,7 @@ from .control.server import ControlPlane, serve_control
 from .control.socket import tcp_listeners, unix_listener
 from .domain.errors import ConfigError, Transient
 from .domain.job import Job, Outcome
+from .jobs import JOBS
 from .log import Logging
 from .metrics import Metrics
 from .sources import Sources
@@ -104,7 +105,7 @@ class Daemon:
     def __init__(self, config: Config, reload: Callable[[], Loaded], logging_now: Logging) -> None:
         self.config = config
         self._logging = logging_now
-        self.telemetry = Telemetry()
+        self.telemetry = Telemetry({name: kind.name for name, kind in JOBS.items()})
         self.stop = trio.Event()
         self._reload = reload
         self._hurry = trio.Event()
@@ -157,6 +158,7 @@ class Daemon:
     async def _open(self, supervisor: Supervisor, resources: AsyncExitStack) -> _Parts | None:
         """None when we were told to stop meanwhile."""
         config = self.config
+        wiring.make_state_dir(config.state_dir)
         settings = await self._redis(supervisor)
         if settings is None:
             return None

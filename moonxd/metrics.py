@@ -38,7 +38,7 @@ class Metrics:
         self._busy = Gauge("moonxd_slots_busy", "Slots that hold a job", registry=reg)
         # Memory, CPU, open files and start time of this process, under the names every dashboard knows.
         ProcessCollector(registry=reg)
-        self._lag = Gauge("moonxd_loop_lag_seconds", "Worst delay of the event loop since last asked", registry=reg)
+        self._lag = Gauge("moonxd_loop_lag_seconds", "Worst delay of the event loop in the last 10 s", registry=reg)
         self._up = Gauge("moonxd_child_up", "1 while a part works", ["child"], registry=reg)
         self._info = Gauge("moonxd_info", "Always 1", ["version"], registry=reg)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
+from collections.abc import Mapping
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
@@ -69,7 +70,9 @@ class _Endpoint:
 class Telemetry:
     """One per process. Times are unix seconds, durations seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, job_types: Mapping[str, str] | None = None) -> None:
+        """`job_types`: the label of each job name that this worker handles. Any other name is a producer's word."""
+        self._job_types = job_types or {}
         self.registry = CollectorRegistry()
         reg = self.registry
         self._processed = Counter("sync_jobs_processed", "Jobs completed", ["type"], registry=reg)
@@ -116,14 +119,15 @@ class Telemetry:
         if job is None:
             return
         now = time.time()
-        self._duration.labels(job.name, outcome).observe(now - job.started_at)
+        kind = self._job_types.get(job.name, "unknown")
+        self._duration.labels(kind, outcome).observe(now - job.started_at)
         if outcome == "completed":
-            self._processed.labels(job.name).inc()
+            self._processed.labels(kind).inc()
             self._durations.add(now, now - job.started_at)
             self._completions.add(now, 1.0)
         if outcome in ("failed", "retried"):
             self._failures.append(_failure(job, now, reason or outcome, final=outcome == "failed"))
-            (self._failed.labels(job.name) if outcome == "failed" else self._retried).inc()
+            (self._failed.labels(kind) if outcome == "failed" else self._retried).inc()
         if outcome in self._totals:
             self._totals[outcome] += 1
 

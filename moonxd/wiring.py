@@ -59,6 +59,14 @@ def worker_name(config: Config) -> str:
     return config.daemon.worker_name or f"{socket.gethostname()}:{os.getpid()}"
 
 
+def make_state_dir(path: Path) -> None:
+    """Open to the group, as the control socket in it is. What is private in it has modes of its own."""
+    try:
+        path.mkdir(mode=0o750, parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"daemon.state_dir {path} cannot be made: {error.strerror}; choose another") from error
+
+
 def redis_settings(config: Config) -> RedisSettings:
     """An external Redis, from its URL and the keys beside it."""
     redis = config.redis

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 import trio
 
+from ..domain.errors import Transient
 from ..domain.ledger import Retention
 from ..ports import Ledger, LedgerUpkeep
 
@@ -30,7 +31,12 @@ class Janitor:
     async def run(self, ready: Callable[[], None]) -> None:
         ready()
         while True:
-            closed = await self._ledger.sweep(self._grace_s)
+            try:
+                closed = await self._ledger.sweep(self._grace_s)
+            except Transient as error:
+                # A database that is away is nobody's fault here: the next round finds the same rows.
+                log.warning("nothing was swept: %s", error)
+                closed = 0
             if closed:
                 log.warning("closed %d operations whose worker died", closed, extra={"closed": closed})
             await trio.sleep(self._interval_s)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import resource
 import time
+from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -22,6 +23,8 @@ from ..telemetry import Telemetry
 
 #: Seconds between two measurements of the loop's lag.
 LAG_EVERY_S = 0.5
+#: How many measurements the worst lag is taken from: ten seconds.
+LAGS = 20
 #: Seconds after which a silent Redis leaves the last known queue depth standing.
 COUNTS_S = 1.0
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
@@ -60,7 +63,7 @@ class Sampler:
             name=queue_name, waiting=0, prioritized=0, active=0, delayed=0, waiting_children=0,
             completed=0, failed=0, paused=0, is_paused=False, fresh=False,
         )  # fmt: skip
-        self._lag = 0.0
+        self._lags: deque[float] = deque(maxlen=LAGS)
         self._cpu_mark = (time.monotonic(), time.process_time())
 
     async def run(self, ready: Callable[[], None]) -> None:
@@ -69,7 +72,7 @@ class Sampler:
         while True:
             due = trio.current_time() + LAG_EVERY_S
             await trio.sleep_until(due)
-            self._lag = max(self._lag, trio.current_time() - due)
+            self._lags.append(trio.current_time() - due)
 
     async def sample(self) -> Snapshot:
         """A picture with seq 0. A silent Redis never delays it by more than COUNTS_S."""
@@ -102,7 +105,6 @@ class Sampler:
 
     def _measure_process(self) -> Daemon:
         slots = self._slots()
-        lag, self._lag = self._lag, 0.0
         return msgspec.structs.replace(
             self._identity,
             state=self._state(),
@@ -111,7 +113,7 @@ class Sampler:
             is_paused=slots.is_paused,
             rss_bytes=resident_bytes(),
             cpu=self._cpu_share(),
-            loop_lag=round(lag, 4),
+            loop_lag=round(max(self._lags, default=0.0), 4),
         )
 
     def _cpu_share(self) -> float:

@@ -29,7 +29,7 @@ class Daemon(msgspec.Struct, frozen=True, kw_only=True):
     rss_bytes: int
     #: Share of one core since the last sample, 1.0 = a whole core.
     cpu: float
-    #: Worst delay of the event loop since the last sample.
+    #: Worst delay of the event loop in the last ten seconds.
     loop_lag: float
     #: Where state lives: "embedded" or host:port, never with credentials.
     redis: str

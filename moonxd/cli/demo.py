@@ -196,7 +196,7 @@ def _show(summary: Summary) -> None:
         return "-" if value is None else f"{value:.2f} s"
 
     table(
-        ("", ""),
+        ("WHAT", "HOW MUCH"),
         (
             ("wallets synced", f"{summary.jobs - summary.failures} of {summary.wallets}"),
             ("chains per wallet", summary.chains),
@@ -208,7 +208,7 @@ def _show(summary: Summary) -> None:
             ("failed for good", summary.failures),
             ("altogether", seconds(summary.seconds)),
         ),
-        right=("",),
+        right=("HOW MUCH",),
     )
 
 

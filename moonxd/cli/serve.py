@@ -45,8 +45,7 @@ def run(file: Path | None, flags: dict[str, Any]) -> int:
     config = loaded.config
     log = logging.getLogger("moonxd.daemon")
     with setup_logging(config.log.level, config.log.format, secrets_in(config)) as logging_now:
-        for note in loaded.notes:
-            log.info("configuration: %s", note)
+        _tell(log, loaded.notes)
         from .. import garbage
         from ..daemon import serve
 
@@ -61,3 +60,13 @@ def run(file: Path | None, flags: dict[str, Any]) -> int:
             misconfigured = isinstance(cause, ConfigError) or isinstance(cause.__cause__, ConfigError)
             return exits.BAD_CONFIG if misconfigured else exits.BAD
     return exits.OK
+
+
+def _tell(log: Any, notes: list[str]) -> None:
+    """What an operator should know of the configuration; keys without effect are only counted here."""
+    idle = [note for note in notes if note.endswith("has no effect in this version")]
+    for note in notes:
+        if note not in idle:
+            log.info("configuration: %s", note)
+    if idle:
+        log.info("configuration: %d keys have no effect in this version, `moonxd config check` names them", len(idle))

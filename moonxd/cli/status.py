@@ -33,9 +33,17 @@ def _show(snapshot: Snapshot) -> None:
     if snapshot.chains:
         say("")
         table(
-            ("CHAIN", "REQUESTS", "ERRORS", "P50", "P95", "LAST ERROR"),
+            ("CHAIN", "PROVIDER", "REQUESTS", "ERRORS", "P50", "P95", "LAST ERROR"),
             [
-                (chain.chain, chain.requests, chain.errors, age(chain.p50), age(chain.p95), chain.last_error)
+                (
+                    chain.chain,
+                    chain.provider,
+                    chain.requests,
+                    chain.errors,
+                    age(chain.p50),
+                    age(chain.p95),
+                    chain.last_error,
+                )
                 for chain in snapshot.chains
             ],
             right=("REQUESTS", "ERRORS", "P50", "P95"),

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 import trio
 from hypercorn.config import Config
+from hypercorn.events import Event, Updated
 from hypercorn.trio.tcp_server import TCPServer
 from hypercorn.trio.worker_context import WorkerContext
 from hypercorn.typing import AppWrapper, ConnectionState
@@ -48,6 +49,23 @@ class Connection:
         self._stream.socket.close()
 
 
+class _Server(TCPServer):
+    """Hypercorn keeps a connection until its idle time is over, though the client has gone: quick callers would soon
+    be too many."""
+
+    _ended = False
+
+    async def _read_data(self) -> None:
+        await super()._read_data()
+        self._ended = True
+        await self.idle_task.stop()
+
+    async def protocol_send(self, event: Event) -> None:
+        # An answer that ends now starts no idle time.
+        if not (self._ended and isinstance(event, Updated)):
+            await super().protocol_send(event)
+
+
 class _Connections:
     def __init__(self, app: App) -> None:
         self._config = Config()
@@ -75,7 +93,7 @@ class _Connections:
 
     async def _converse(self, stream: trio.SocketStream, connection: Connection) -> None:
         state = ConnectionState({"connection": connection})
-        server = TCPServer(self._app, self._config, self._context, cast(Any, state), cast(Any, stream))
+        server = _Server(self._app, self._config, self._context, cast(Any, state), cast(Any, stream))
         try:
             await server.run()
         except* (trio.ClosedResourceError, trio.BrokenResourceError):

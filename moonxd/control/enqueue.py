@@ -33,6 +33,8 @@ def wallet_sync(ask: EnqueueRequest, now_ms: int) -> NewJob:
 
 JOB_TYPES: dict[str, Callable[[EnqueueRequest, int], NewJob]] = {
     "portfolio-sync": wallet_sync,
+    # What the producers that exist already call the same thing.
+    "sync-job": wallet_sync,
 }
 
 

@@ -238,7 +238,6 @@ class _Attempt:
 
     async def _commit(self, lease: Lease, admitted: Admitted, found: Found, result: dict[str, Any]) -> None:
         change = found.change
-        metadata = found.metadata | {"syncReason": self._task.priority}
         commit = Commit(
             lease=lease,
             sync_type=self._task.sync_type,
@@ -252,7 +251,7 @@ class _Attempt:
             chains_synced=len(found.chains),
             duration_ms=result["processingTime"],
             result=result,
-            metadata=metadata,
+            metadata=found.metadata,
             events=self._events(found, result),
             breaker=self._policy.guards.breaker,
         )

@@ -113,7 +113,7 @@ async def test_bad_asks_are_refused_with_what_to_do(
         assert refused.value.status == 400
         assert (await bench.queue.counts()).prioritized == 0
     if "type" in changes:
-        assert refused.value.hint == "use one of: portfolio-sync"
+        assert refused.value.hint == "use one of: portfolio-sync, sync-job"
 
 
 @pytest.mark.parametrize(
@@ -404,7 +404,7 @@ async def test_status_and_version_and_workers(redis_url: str, socket_path: Path)
         assert (await bench.call(calls.status())).queue.waiting == 1
         version = await bench.call(calls.version())
         assert (version.pid, version.worker, version.queue) == (os.getpid(), "test-worker", bench.queue.name)
-        assert version.job_types == ("portfolio-sync",)
+        assert version.job_types == ("portfolio-sync", "sync-job")
         (worker,) = (await bench.call(calls.workers())).workers
         assert (worker.worker, worker.slots, worker.host) == ("test-worker", 10, "testhost")
 

@@ -16,6 +16,7 @@ import trio
 from moonxd.api import calls
 from moonxd.api.client import ApiError, Client, DaemonUnreachable
 from moonxd.api.schema import Delta, Failure, Snapshot, apply
+from moonxd.control.connections import MAX_CONNECTIONS
 from moonxd.control.feed import Feed
 from moonxd.control.server import MAX_VIEWERS, ControlPlane, serve_control
 from moonxd.control.socket import tcp_listeners, unix_listener
@@ -101,6 +102,21 @@ async def test_too_many_viewers_are_refused(redis_url: str, socket_path: Path) -
         await until(lambda: bench.plane.viewers == MAX_VIEWERS)
         with pytest.raises(ApiError, match="viewers watch already"):
             await in_thread(lambda client: next(client.stream()), socket_path)
+
+
+@pytest.mark.parametrize("request_line", [b"", b"GET /health/live HTTP/1.1\r\nHost: moonxd\r\n\r\n"])
+async def test_clients_that_have_gone_are_no_longer_counted(
+    redis_url: str, socket_path: Path, request_line: bytes
+) -> None:
+    """More than may be open at once, one after the other."""
+    async with serving(redis_url, socket_path) as bench:
+        for _ in range(MAX_CONNECTIONS + 40):
+            stream = await trio.open_unix_socket(socket_path)
+            if request_line:
+                await stream.send_all(request_line)
+                await stream.receive_some()
+            await stream.aclose()
+        assert (await bench.call(calls.version())).worker == "test-worker"
 
 
 # ---- stopping ----------------------------------------------------------------------------------------------------

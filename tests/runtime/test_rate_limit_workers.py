@@ -7,6 +7,7 @@ import sys
 from uuid import uuid4
 
 import pytest
+import trio
 
 from moonxd.adapters.postgres.ledger import open_postgres_ledger
 from moonxd.domain.guard import Window
@@ -50,7 +51,7 @@ trio.run(main)
 """
 
 
-async def test_four_workers_admit_exactly_five_of_two_hundred(postgres_dsn: str) -> None:
+def test_four_workers_admit_exactly_five_of_two_hundred(postgres_dsn: str) -> None:
     user = f"user-{uuid4()}"
     workers = [
         subprocess.Popen(
@@ -65,13 +66,17 @@ async def test_four_workers_admit_exactly_five_of_two_hundred(postgres_dsn: str)
         for worker in workers:
             assert worker.stdout is not None
             assert worker.stdout.readline() == "ready\n"
-        counts = [int(worker.communicate("go\n", timeout=120)[0]) for worker in _started(workers)]
+        counts = [int(worker.communicate(timeout=120)[0]) for worker in _started(workers)]
     finally:
         for worker in workers:
             worker.kill()
             worker.wait()
     assert sum(counts) == 5
-    async with open_postgres_ledger(postgres_dsn) as ledger:
+    trio.run(_assert_full, postgres_dsn, user)
+
+
+async def _assert_full(dsn: str, user: str) -> None:
+    async with open_postgres_ledger(dsn) as ledger:
         assert len(await ledger.operations(user_id=user, limit=500)) == 5
         answer = await ledger.admit(admission(new_wallet(), user=user, counted=True, window=Window(most=5)))
         assert isinstance(answer, RateLimited)

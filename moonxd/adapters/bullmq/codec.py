@@ -7,6 +7,7 @@ failedReason, stacktrace (JSON array), progress (JSON), parentKey, parent, and i
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import msgspec
@@ -14,6 +15,8 @@ import msgspec
 from moonxd.domain.job import Job, JobOptions, JobState, JobView, Keep
 
 from .options import Malformed, decode_options
+
+log = logging.getLogger("moonxd.queue")
 
 pack = msgspec.msgpack.Encoder().encode
 _json = msgspec.json.Encoder().encode
@@ -60,6 +63,7 @@ class Decoder:
         self._queue = queue
         self._defaults = defaults
         self._options: dict[bytes, JobOptions] = {}
+        self._schedulers: set[bytes] = set()
 
     def options(self, text: bytes) -> JobOptions:
         """Raises Malformed."""
@@ -86,6 +90,8 @@ class Decoder:
             what = "name" if name is None else "data"
             gone = "" if opts or name or data else " (it was deleted while the job waited)"
             raise Malformed(f"its hash has no {what}{gone}")
+        if b"rjk" in fields:
+            self._warn_of_scheduler(fields[b"rjk"])
         deferred = fields.get(b"defa")
         stack = fields.get(b"stacktrace")
         parent = fields.get(b"parentKey")
@@ -104,6 +110,15 @@ class Decoder:
             doomed=deferred.decode("utf-8", "replace") if deferred else None,
             token=token,
         )
+
+    def _warn_of_scheduler(self, key: bytes) -> None:
+        if key not in self._schedulers:
+            self._schedulers.add(key)
+            log.warning(
+                "job scheduler %s of queue %s does not go on: its jobs run here, but only Node workers add the next",
+                key.decode("utf-8", "replace"),
+                self._queue,
+            )
 
     def _doomed(self, job_id: str, fields: dict[bytes, bytes], token: str, why: str) -> Job:
         return Job(

@@ -25,6 +25,8 @@ _LEAD = object()
 #: Jobs per call: one call holds Redis for about 20 us a job, and other clients wait that long.
 MAX_BATCH = 32
 MAX_FLYING = 2
+#: From this many waiting jobs on, two calls are better than one.
+_WORTH_TWO = 16
 
 
 class Ending:
@@ -79,7 +81,11 @@ class Finisher:
     async def _lead(self, mine: Ending) -> Any:
         batch = [mine]
         self._pending.remove(mine)
-        while self._pending and len(batch) < MAX_BATCH:
+        room = MAX_BATCH
+        if not self._flying and len(self._pending) >= _WORTH_TWO:
+            # Half is left for a second call: in one, all slots would go in lock step with Redis, one of both idle.
+            room = min(MAX_BATCH, len(self._pending) // 2)
+        while self._pending and len(batch) < room:
             batch.append(self._pending.popleft())
         self._flying += 1
         self._elect()
@@ -99,6 +105,9 @@ class Finisher:
             self._elect()
         for other, reply in zip(batch[1:], replies[1:], strict=True):
             _wake(other, Value(reply))
+        if len(batch) > 1:
+            # Go on beside the others, not a pass ahead of them: who leads next would leave half of them behind.
+            await trio.lowlevel.cancel_shielded_checkpoint()
         return replies[0]
 
     def _elect(self) -> None:

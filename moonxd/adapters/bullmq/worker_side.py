@@ -224,8 +224,8 @@ class WorkerSide(Room):
         """An earlier try broke midway and now the lock is gone: did that try do the work, and claim the next job?"""
         with trio.CancelScope(shield=True):
             found = await self._adopt(job.token)
-        self._doubtful.discard(job.token)
         if found is not None:
+            self._doubtful.discard(job.token)
             if fetch:
                 return Claim(found)
             await self._release(found)
@@ -233,6 +233,7 @@ class WorkerSide(Room):
         target = self._keys.completed if isinstance(outcome, Completed) else self._keys.failed
         key = self._keys.job(job.id)
         finished, exists = await self._ask_many([("ZSCORE", target, job.id), ("EXISTS", key)])
+        self._doubtful.discard(job.token)
         if isinstance(outcome, (Completed, Failed)) and (finished is not None or not exists):
             return None
         raise LeaseLost(

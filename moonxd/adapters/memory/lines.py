@@ -103,7 +103,7 @@ class Lines:
         return self._epoch + trio.current_time()
 
     def now_ms(self) -> int:
-        return int(self.now() * 1000)
+        return round(self.now() * 1000)
 
     def sequence(self) -> int:
         self._sequence += 1

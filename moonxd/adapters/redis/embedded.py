@@ -102,7 +102,7 @@ async def embedded_redis(
 
 def _folders(state_dir: Path | str) -> tuple[Path, Path]:
     home = Path(state_dir).absolute()
-    home.mkdir(mode=0o700, parents=True, exist_ok=True)
+    home.mkdir(mode=0o750, parents=True, exist_ok=True)
     data = home / "redis"
     data.mkdir(mode=0o700, exist_ok=True)
     return home, data
