@@ -58,7 +58,10 @@ class Pruner:
     async def run(self, ready: Callable[[], None]) -> None:
         ready()
         while True:
-            await self.prune()
+            try:
+                await self.prune()
+            except Transient as error:
+                log.warning("old rows stay for now: %s", error)
             await trio.sleep(self._interval_s)
 
     async def prune(self) -> int:

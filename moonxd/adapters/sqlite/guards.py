@@ -42,7 +42,7 @@ def _breaker(db: sqlite3.Connection, ask: Admission, trip: Trip, at: datetime) -
         return None
     latest = db.execute(
         "SELECT status FROM sync_operations WHERE user_id = ? AND status IN ('completed', 'failed') "
-        "ORDER BY created_at DESC LIMIT ?",
+        "ORDER BY created_at DESC, status LIMIT ?",
         (ask.user_id, trip.threshold),
     ).fetchall()
     probe = db.execute(

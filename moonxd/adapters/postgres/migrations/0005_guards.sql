@@ -41,7 +41,7 @@ BEGIN
         SELECT FROM (
             SELECT o.status::text AS status FROM sync_operations o
             WHERE o.user_id = op_user AND o.status::text IN ('completed', 'failed')
-            ORDER BY o.created_at DESC LIMIT threshold) latest
+            ORDER BY o.created_at DESC, o.status::text LIMIT threshold) latest
         WHERE latest.status = 'completed')
     THEN
         RETURN NULL;
