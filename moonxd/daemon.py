@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import random
 import signal
-import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -27,11 +26,10 @@ from .adapters.redis.cache import RedisCache
 from .adapters.redis.client import Redis, RedisSettings, open_redis
 from .adapters.redis.embedded import AppendFsync, embedded_redis
 from .adapters.redis.server import check_server
-from .agents.alarm import FailureAlarm
+from .agents.alarm import FailureAlarm, Notice, torn_queue
 from .agents.janitor import Janitor, Pruner
 from .agents.sampler import Sampler, Slots
 from .agents.stalled import run_stalled_checker
-from .api.schema import Daemon as Identity
 from .config import Config, Loaded, diff_reloadable, secrets_in
 from .control.deps import Deps
 from .control.probe import probe
@@ -114,6 +112,8 @@ class Daemon:
         self._worker = wiring.worker_name(config)
         self._redis_settings: RedisSettings | None = None
         self._parts: _Parts | None = None
+        #: For whoever looks after the daemon; sent once there is a ledger.
+        self._notices: deque[Notice] = deque()
 
     # ---- start and stop ------------------------------------------------------------------------------------------
 
@@ -197,6 +197,8 @@ class Daemon:
         appendfsync: AppendFsync = "always" if redis.appendfsync == "always" else "everysec"
         async with embedded_redis(self.config.state_dir, appendfsync=appendfsync, binary=binary) as server:
             self._redis_settings = msgspec.structs.replace(server.settings, connections=wiring.connections(self.config))
+            if server.was_torn:
+                self._notices.append(torn_queue(self.config.state_dir))
             ready()
             code = await server.wait_dead()
         raise Transient(f"redis-server ended with code {code}: its log is {self.config.state_dir / 'redis.log'}")
@@ -242,7 +244,7 @@ class Daemon:
             on_settled=self._job_settled,
         )
         sampler = Sampler(
-            identity=self._identity(redis),
+            identity=wiring.identity(config, self._worker, redis.settings.where, self._started_at),
             queue=queue,
             queue_name=queue.name,
             telemetry=self.telemetry,
@@ -268,7 +270,7 @@ class Daemon:
                 frees_at=wiring.window_check(ledger, lambda: attempts.policy.guards),
             )
         )
-        pruner, alarm = wiring.pruner(config, ledger), wiring.failure_alarm(config, ledger, WallClock())
+        pruner, alarm = wiring.pruner(config, ledger), wiring.failure_alarm(config, ledger, self._notices)
         return _Parts(ledger, queue, leases, sources, consumer, attempts, sampler, plane, pruner, alarm)
 
     def _policy(self, config: Config) -> Policy:
@@ -280,24 +282,6 @@ class Daemon:
             timeout_s=config.worker.timeout_s,
             snapshot_every_s=config.worker.snapshot_every_s,
             guards=wiring.guards(config),
-        )
-
-    def _identity(self, redis: Redis) -> Identity:
-        return Identity(
-            version=VERSION,
-            pid=os.getpid(),
-            worker=self._worker,
-            host=socket.gethostname(),
-            state="starting",
-            started_at=self._started_at,
-            slots=0,
-            slots_busy=0,
-            is_paused=False,
-            rss_bytes=0,
-            cpu=0.0,
-            loop_lag=0.0,
-            redis=redis.settings.where if self.config.redis.is_external else "embedded",
-            database=wiring.ledger_name(self.config),
         )
 
     # ---- children ------------------------------------------------------------------------------------------------

@@ -6,6 +6,7 @@ import logging
 import os
 import socket
 import time
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -20,8 +21,9 @@ from .adapters.chains import TokenList, build_reader, builtin_tokens, parse_toke
 from .adapters.prices import SourceOptions, build_sources
 from .adapters.redis.settings import RedisSettings, parse_redis_url
 from .adapters.rpc import Transport, open_transport
-from .agents.alarm import FailureAlarm
+from .agents.alarm import FailureAlarm, Notice
 from .agents.janitor import Pruner
+from .api.schema import Daemon as Identity
 from .config import Config
 from .domain.alarm import AlarmRule
 from .domain.chain import Chain
@@ -30,7 +32,7 @@ from .domain.guard import Guards
 from .domain.job import JobOptions
 from .domain.ledger import Retention
 from .jobs import Env
-from .ports import Cache, ChainReader, Clock, DeadLetters, History, Ledger, LedgerUpkeep, Outbox, PriceSource
+from .ports import Cache, ChainReader, DeadLetters, History, Ledger, LedgerUpkeep, Outbox, PriceSource
 from .telemetry import Telemetry
 from .version import VERSION
 from .worker.pricing import PriceBook
@@ -145,7 +147,7 @@ def pruner(config: Config, ledger: LedgerUpkeep) -> Pruner:
     )
 
 
-def failure_alarm(config: Config, ledger: LedgerUpkeep, clock: Clock) -> FailureAlarm:
+def failure_alarm(config: Config, ledger: LedgerUpkeep, notices: deque[Notice]) -> FailureAlarm:
     alerts = config.alerts
     rule = AlarmRule(
         raise_at=alerts.failed_share,
@@ -153,7 +155,27 @@ def failure_alarm(config: Config, ledger: LedgerUpkeep, clock: Clock) -> Failure
         window_s=alerts.window_s,
         min_jobs=alerts.min_jobs,
     )
-    return FailureAlarm(ledger, clock, rule, worker=worker_name(config), version=VERSION)
+    return FailureAlarm(ledger, WallClock(), rule, notices, worker=worker_name(config), version=VERSION)
+
+
+def identity(config: Config, worker: str, redis: str, started_at: float) -> Identity:
+    """Who this daemon is, for the live view; what changes in it is filled in per sample."""
+    return Identity(
+        version=VERSION,
+        pid=os.getpid(),
+        worker=worker,
+        host=socket.gethostname(),
+        state="starting",
+        started_at=started_at,
+        slots=0,
+        slots_busy=0,
+        is_paused=False,
+        rss_bytes=0,
+        cpu=0.0,
+        loop_lag=0.0,
+        redis=redis if config.redis.is_external else "embedded",
+        database=ledger_name(config),
+    )
 
 
 @asynccontextmanager

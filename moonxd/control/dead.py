@@ -69,24 +69,18 @@ class DeadJobs:
 
     async def forgotten(self, skip: set[str]) -> AsyncGenerator[list[DeadLetter]]:
         """Copies whose job the queue does not hold, page by page; `skip` are ids that are dealt with already."""
-        async for letters in self.letters():
-            fresh = [letter for letter in letters if letter.job_id not in skip]
-            held = await self._views([letter.job_id for letter in fresh])
-            yield [letter for letter in fresh if letter.job_id not in held]
-
-    async def letters(self) -> AsyncGenerator[tuple[DeadLetter, ...]]:
-        if self._deps.letters is None or self._state is not JobState.FAILED:
+        office = self._deps.letters
+        if office is None or self._state is not JobState.FAILED:
             return
         after: Page | None = None
         while True:
-            page = await self._deps.letters.letters(
-                self._deps.queue_name, limit=BATCH, wanted=self._wanted, after=after
-            )
-            if page:
-                after = Page(page[-1].failed_at, page[-1].job_id)
-                yield page
+            page = await office.letters(self._deps.queue_name, limit=BATCH, wanted=self._wanted, after=after)
+            fresh = [letter for letter in page if letter.job_id not in skip]
+            held = await self._views([letter.job_id for letter in fresh])
+            yield [letter for letter in fresh if letter.job_id not in held]
             if len(page) < BATCH:
                 return
+            after = Page(page[-1].failed_at, page[-1].job_id)
 
     async def _views(self, ids: Sequence[str]) -> dict[str, JobView]:
         """Those of `ids` that the queue holds, in order; asked at once, which costs few round trips."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from typing import Any
 
 import msgspec
@@ -26,7 +27,7 @@ class TrioClock:
 
 
 def alarm_on(ledger: MemoryLedger) -> FailureAlarm:
-    return FailureAlarm(ledger, TrioClock(), RULE, worker="w1", version="1")
+    return FailureAlarm(ledger, TrioClock(), RULE, deque(), worker="w1", version="1")
 
 
 async def alerts(ledger: MemoryLedger) -> list[dict[str, Any]]:
