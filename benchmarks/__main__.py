@@ -12,6 +12,7 @@ BENCHMARKS = {
     "rpc": "CPU per JSON-RPC request beside httpx",
     "sync": "a whole wallet sync: overhead, throughput, memory, start, steps of the event loop",
     "tui": "the live view",
+    "users": "what the rate limit and the breaker of users cost, and that they are exact",
 }
 
 
