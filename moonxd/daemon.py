@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import logging
 import math
-import os
 import random
 import signal
-import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -26,11 +25,11 @@ from .adapters.bullmq.queue import BullQueue
 from .adapters.redis.client import Redis, RedisSettings, open_redis
 from .adapters.redis.embedded import AppendFsync, embedded_redis
 from .adapters.redis.server import check_server
+from .agents.alarm import FailureAlarm, Notice, torn_queue
 from .agents.breakers import BreakerKeeper, new_breakers
-from .agents.janitor import Janitor
+from .agents.janitor import Janitor, Pruner
 from .agents.sampler import Sampler, Slots
 from .agents.stalled import run_stalled_checker
-from .api.schema import Daemon as Identity
 from .config import Config, Loaded, diff_reloadable, secrets_in
 from .control.deps import Deps
 from .control.probe import probe
@@ -97,6 +96,8 @@ class _Parts:
     sampler: Sampler
     plane: ControlPlane
     periodic: PeriodicSyncs
+    pruner: Pruner
+    alarm: FailureAlarm
 
 
 class Daemon:
@@ -115,6 +116,8 @@ class Daemon:
         self._worker = wiring.worker_name(config)
         self._redis_settings: RedisSettings | None = None
         self._parts: _Parts | None = None
+        #: For whoever looks after the daemon; sent once there is a ledger.
+        self._notices: deque[Notice] = deque()
 
     # ---- start and stop ------------------------------------------------------------------------------------------
 
@@ -195,6 +198,8 @@ class Daemon:
         appendfsync: AppendFsync = "always" if redis.appendfsync == "always" else "everysec"
         async with embedded_redis(self.config.state_dir, appendfsync=appendfsync, binary=binary) as server:
             self._redis_settings = msgspec.structs.replace(server.settings, connections=wiring.connections(self.config))
+            if server.was_torn:
+                self._notices.append(torn_queue(self.config.state_dir))
             ready()
             code = await server.wait_dead()
         raise Transient(f"redis-server ended with code {code}: its log is {self.config.state_dir / 'redis.log'}")
@@ -236,6 +241,7 @@ class Daemon:
             step=self.telemetry.job_step,
             cancelled=lambda job_id: consumer.is_cancelled(job_id),
             seen=periodic.activity.note,
+            turned_away=self.telemetry.turned_away,
         )
         consumer = Consumer(
             queue,
@@ -247,7 +253,7 @@ class Daemon:
             on_settled=self._job_settled,
         )
         sampler = Sampler(
-            identity=self._identity(redis),
+            identity=wiring.identity(config, self._worker, redis.settings.where, self._started_at),
             queue=queue,
             queue_name=queue.name,
             telemetry=self.telemetry,
@@ -272,9 +278,14 @@ class Daemon:
                 upkeep=queue,
                 breakers=self._breakers,
                 scheduling=periodic.desk,
+                history=ledger,
+                frees_at=wiring.window_check(ledger, lambda: attempts.policy.guards),
             )
         )
-        return _Parts(ledger, queue, leases, keeper, sources, consumer, attempts, sampler, plane, periodic)
+        pruner, alarm = wiring.pruner(config, ledger), wiring.failure_alarm(config, ledger, self._notices)
+        return _Parts(
+            ledger, queue, leases, keeper, sources, consumer, attempts, sampler, plane, periodic, pruner, alarm
+        )
 
     def _policy(self, config: Config) -> Policy:
         return Policy(
@@ -284,24 +295,7 @@ class Daemon:
             backoff=config.queue.backoff,
             timeout_s=config.worker.timeout_s,
             snapshot_every_s=config.worker.snapshot_every_s,
-        )
-
-    def _identity(self, redis: Redis) -> Identity:
-        return Identity(
-            version=VERSION,
-            pid=os.getpid(),
-            worker=self._worker,
-            host=socket.gethostname(),
-            state="starting",
-            started_at=self._started_at,
-            slots=0,
-            slots_busy=0,
-            is_paused=False,
-            rss_bytes=0,
-            cpu=0.0,
-            loop_lag=0.0,
-            redis=redis.settings.where if self.config.redis.is_external else "embedded",
-            database=wiring.ledger_name(self.config),
+            guards=wiring.guards(config),
         )
 
     # ---- children ------------------------------------------------------------------------------------------------
@@ -318,6 +312,8 @@ class Daemon:
             Child(name="leases", body=parts.leases.run),
             Child(name="sampler", body=parts.sampler.run, critical=False),
             Child(name="janitor", body=janitor.run, critical=False),
+            Child(name="pruner", body=parts.pruner.run, critical=False),
+            Child(name="alarm", body=parts.alarm.run, critical=False),
             Child(name="stalled-check", body=partial(self._run_stalled_check, parts.queue)),
             *parts.periodic.children(),
             Child(name="consumer", body=partial(self._run_consumer, parts.consumer)),
@@ -359,6 +355,7 @@ class Daemon:
         self.telemetry.job_settled(job.id, word, reason)
         if outcome is not None and self._parts is not None:
             self._parts.plane.settled(job, outcome)
+            self._parts.alarm.settled(outcome)
 
     # ---- signals -------------------------------------------------------------------------------------------------
 
@@ -391,6 +388,7 @@ class Daemon:
         self._logging.add_secrets(secrets_in(loaded.config))
         if self._parts is not None:
             self._parts.attempts.policy = self._policy(loaded.config)
+            self._parts.pruner.keep = wiring.retention(loaded.config)
             self._parts.sources.replace(loaded.config)
         log.info("reloaded: %s", ", ".join(applied))
 

@@ -100,6 +100,8 @@ class Telemetry:
         self._slots_told: dict[str, int] = {}
         # Unknown until measured: 0 would alarm somebody on a daemon that measures nothing.
         self._fresh.set(math.nan)
+        self._limited = Counter("rate_limit_exceeded", "Syncs that a user's rate limit kept waiting", registry=reg)
+        self._held = Counter("moonxd_breaker_held", "Syncs that a user's breaker kept waiting", registry=reg)
         self._running: dict[str, RunningJob] = {}
         self._failures: deque[Failure] = deque(maxlen=RECENT_FAILURES)
         self._durations = Window()
@@ -141,6 +143,10 @@ class Telemetry:
             (self._failed.labels(kind) if outcome == "failed" else self._retried).inc()
         if outcome in self._totals:
             self._totals[outcome] += 1
+
+    def turned_away(self, guard: str) -> None:
+        """A job that was not let in. `guard`: rate-limit | breaker."""
+        (self._limited if guard == "rate-limit" else self._held).inc()
 
     # ---- parts ---------------------------------------------------------------------------------------------------
 

@@ -23,6 +23,7 @@ COMMANDS = {
     "queues": "queues",
     "enqueue": "enqueue",
     "jobs": "jobs",
+    "dlq": "dlq",
     "pause": "pause",
     "resume": "pause",
     "breakers": "breakers",

@@ -6,6 +6,7 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from ..api.messages import DependencyState, SchedulerStats, WorkerView
 from ..api.schema import Snapshot
@@ -13,7 +14,7 @@ from ..api.users import ScheduleView
 from ..domain.breakers import Breakers
 from ..domain.plan import Plan
 from ..domain.schedule import Figures
-from ..ports import DeadLetters, Ledger, Outbox, QueueAdmin, QueueUpkeep, Schedule
+from ..ports import DeadLetters, History, Ledger, Outbox, QueueAdmin, QueueUpkeep, Schedule
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,6 +63,10 @@ class Deps:
     breakers: Breakers | None = None
     #: Without it, /users and /schedule say that there are no periodic syncs.
     scheduling: Scheduling | None = None
+    #: Without it, GET /v1/portfolio/{wallet}/history says that there is none.
+    history: History | None = None
+    #: When the rate limit lets the user's next manual sync in, None: now. Without it POST /jobs asks nobody.
+    frees_at: Callable[[str], Awaitable[datetime | None]] | None = None
     #: Unix seconds.
     now: Callable[[], float] = time.time
     pid: int = os.getpid()
