@@ -1,4 +1,5 @@
-"""The composition root: one Trio process, every part a supervised child. With wiring.py it alone knows every room.
+"""The composition root: one Trio process, every part a supervised child. With parts.py and wiring.py it alone knows
+every room: wiring.py opens the outside, parts.py joins, this one says when each part runs.
 
 Start: redis-server (embedded) -> Redis, ledger -> control socket -> leases, janitor, stalled check -> consumer.
 Stop: stop claiming -> let running jobs finish until the deadline -> cancel and hand back the rest -> close in reverse.
@@ -8,13 +9,11 @@ from __future__ import annotations
 
 import logging
 import math
-import random
 import signal
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
 
 import msgspec
@@ -25,30 +24,23 @@ from .adapters.bullmq.queue import BullQueue
 from .adapters.redis.client import Redis, RedisSettings, open_redis
 from .adapters.redis.embedded import AppendFsync, embedded_redis
 from .adapters.redis.server import check_server
-from .agents.alarm import FailureAlarm, Notice, torn_queue
+from .agents.alarm import Notice, torn_queue
 from .agents.breakers import BreakerKeeper, new_breakers
-from .agents.janitor import Janitor, Pruner
-from .agents.sampler import Sampler, Slots
+from .agents.janitor import Janitor
 from .agents.stalled import run_stalled_checker
 from .config import Config, Loaded, diff_reloadable, secrets_in
-from .control.deps import Deps
-from .control.probe import probe
 from .control.server import ControlPlane, serve_control
 from .control.socket import tcp_listeners, unix_listener
 from .domain.errors import ConfigError, Transient
 from .domain.job import Job, Outcome
 from .jobs import JOBS
 from .log import Logging
-from .metrics import Metrics
-from .scheduling import PeriodicSyncs
-from .sources import Sources
+from .parts import Parts, Site, assemble, policy
 from .supervisor import Child, Supervisor, open_supervisor, unless
 from .telemetry import Telemetry, outcome_word
 from .version import VERSION
 from .wiring import Database
-from .worker.attempt import Attempts, Policy
 from .worker.consumer import Consumer
-from .worker.leases import LeaseKeeper
 
 log = logging.getLogger("moonxd.daemon")
 
@@ -82,24 +74,6 @@ async def serve(
         raise supervisor.failure
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """What is open while the daemon works."""
-
-    ledger: Database
-    queue: BullQueue
-    leases: LeaseKeeper
-    keeper: BreakerKeeper
-    sources: Sources
-    consumer: Consumer
-    attempts: Attempts
-    sampler: Sampler
-    plane: ControlPlane
-    periodic: PeriodicSyncs
-    pruner: Pruner
-    alarm: FailureAlarm
-
-
 class Daemon:
     """The state of one `serve`."""
 
@@ -115,7 +89,7 @@ class Daemon:
         self._started_at = time.time()
         self._worker = wiring.worker_name(config)
         self._redis_settings: RedisSettings | None = None
-        self._parts: _Parts | None = None
+        self._parts: Parts | None = None
         #: For whoever looks after the daemon; sent once there is a ledger.
         self._notices: deque[Notice] = deque()
 
@@ -159,7 +133,7 @@ class Daemon:
 
     # ---- opening -------------------------------------------------------------------------------------------------
 
-    async def _open(self, supervisor: Supervisor, resources: AsyncExitStack) -> _Parts | None:
+    async def _open(self, supervisor: Supervisor, resources: AsyncExitStack) -> Parts | None:
         """None when we were told to stop meanwhile."""
         config = self.config
         wiring.make_state_dir(config.state_dir)
@@ -184,7 +158,25 @@ class Daemon:
         keeper = BreakerKeeper(self._breakers, ledger.breakers(), recovered=self.telemetry.state_recovered)
         await keeper.recover()
         sources = wiring.new_sources(config, redis, self.telemetry, self._breakers)
-        return self._assemble(redis, ledger, queue, sources, keeper, supervisor)
+        return assemble(
+            Site(
+                config=config,
+                worker=self._worker,
+                started_at=self._started_at,
+                telemetry=self.telemetry,
+                breakers=self._breakers,
+                redis=redis,
+                ledger=ledger,
+                queue=queue,
+                sources=sources,
+                keeper=keeper,
+                notices=self._notices,
+                state=lambda: self._state,
+                children=supervisor.children,
+                job_started=self._job_started,
+                job_settled=self._job_settled,
+            )
+        )
 
     async def _redis(self, supervisor: Supervisor) -> RedisSettings | None:
         if self.config.redis.is_external:
@@ -218,89 +210,9 @@ class Daemon:
             pause = min(pause * 2, 5.0)
         return None
 
-    def _assemble(
-        self,
-        redis: Redis,
-        ledger: Database,
-        queue: BullQueue,
-        sources: Sources,
-        keeper: BreakerKeeper,
-        supervisor: Supervisor,
-    ) -> _Parts:
-        config = self.config
-        leases = LeaseKeeper(ledger, lease_s=config.worker.lock_s)
-        periodic = PeriodicSyncs(config.scheduler, ledger.schedule, queue, self.telemetry)
-        consumer: Consumer
-        attempts = Attempts(
-            ledger=ledger,
-            leases=leases,
-            env=sources,
-            clock=wiring.WallClock(),
-            policy=self._policy(config),
-            rand=random.random,
-            step=self.telemetry.job_step,
-            cancelled=lambda job_id: consumer.is_cancelled(job_id),
-            seen=periodic.activity.note,
-            turned_away=self.telemetry.turned_away,
-        )
-        consumer = Consumer(
-            queue,
-            attempts,
-            slots=config.worker.slots,
-            lock_s=config.worker.lock_s,
-            doomed=attempts.doomed,
-            on_started=self._job_started,
-            on_settled=self._job_settled,
-        )
-        sampler = Sampler(
-            identity=wiring.identity(config, self._worker, redis.settings.where, self._started_at),
-            queue=queue,
-            queue_name=queue.name,
-            telemetry=self.telemetry,
-            children=supervisor.children,
-            slots=lambda: Slots(total=config.worker.slots, busy=consumer.busy, is_paused=consumer.is_paused),
-            state=lambda: self._state,
-            breakers=self._breakers.views,
-        )
-        plane = ControlPlane(
-            Deps(
-                queue_name=queue.name,
-                worker=self._worker,
-                queue_admin=queue,
-                ledger=ledger,
-                letters=ledger,
-                outbox=ledger,
-                sample=sampler.sample,
-                cancel_running=consumer.cancel,
-                pause_worker=lambda paused: consumer.pause() if paused else consumer.resume(),
-                dependencies=partial(probe, {"redis": partial(redis.call, "PING"), "database": ledger.ping}),
-                metrics=Metrics(self.telemetry, sampler.sample, queue.oldest_waiting).text,
-                upkeep=queue,
-                breakers=self._breakers,
-                scheduling=periodic.desk,
-                history=ledger,
-                frees_at=wiring.window_check(ledger, lambda: attempts.policy.guards),
-            )
-        )
-        pruner, alarm = wiring.pruner(config, ledger), wiring.failure_alarm(config, ledger, self._notices)
-        return _Parts(
-            ledger, queue, leases, keeper, sources, consumer, attempts, sampler, plane, periodic, pruner, alarm
-        )
-
-    def _policy(self, config: Config) -> Policy:
-        return Policy(
-            worker_id=self._worker,
-            version=VERSION,
-            attempts=config.queue.attempts,
-            backoff=config.queue.backoff,
-            timeout_s=config.worker.timeout_s,
-            snapshot_every_s=config.worker.snapshot_every_s,
-            guards=wiring.guards(config),
-        )
-
     # ---- children ------------------------------------------------------------------------------------------------
 
-    def _children(self, parts: _Parts) -> tuple[Child, ...]:
+    def _children(self, parts: Parts) -> tuple[Child, ...]:
         """In the order of their start; the consumer last, so that it claims nothing before everything works."""
         worker = self.config.worker
         orphaned_s = ORPHAN_FACTOR * (worker.lock_s + worker.stalled_interval_s)
@@ -387,7 +299,7 @@ class Daemon:
         self._logging.set_level(loaded.config.log.level)
         self._logging.add_secrets(secrets_in(loaded.config))
         if self._parts is not None:
-            self._parts.attempts.policy = self._policy(loaded.config)
+            self._parts.attempts.policy = policy(loaded.config, self._worker)
             self._parts.pruner.keep = wiring.retention(loaded.config)
             self._parts.sources.replace(loaded.config)
         log.info("reloaded: %s", ", ".join(applied))
