@@ -7,7 +7,6 @@ Stop: stop claiming -> let running jobs finish until the deadline -> cancel and 
 from __future__ import annotations
 
 import logging
-import math
 import os
 import random
 import signal
@@ -18,15 +17,12 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from functools import partial
 
-import msgspec
 import trio
 
 from . import wiring
 from .adapters.bullmq.queue import BullQueue
 from .adapters.redis.cache import RedisCache
-from .adapters.redis.client import Redis, RedisSettings, open_redis
-from .adapters.redis.embedded import AppendFsync, embedded_redis
-from .adapters.redis.server import check_server
+from .adapters.redis.client import Redis, open_redis
 from .agents.janitor import Janitor
 from .agents.sampler import Sampler, Slots
 from .agents.stalled import run_stalled_checker
@@ -36,10 +32,12 @@ from .control.deps import Deps
 from .control.probe import probe
 from .control.server import ControlPlane, serve_control
 from .control.socket import tcp_listeners, unix_listener
-from .domain.errors import ConfigError, Transient
+from .domain.errors import ConfigError
 from .domain.job import Job, Outcome
+from .foundations import Foundations, reach_redis
 from .jobs import JOBS
 from .log import Logging
+from .membership import Membership
 from .metrics import Metrics
 from .sources import Sources
 from .supervisor import Child, Supervisor, open_supervisor, unless
@@ -52,8 +50,6 @@ from .worker.leases import LeaseKeeper
 
 log = logging.getLogger("moonxd.daemon")
 
-#: Seconds that Redis and the ledger may take to be reached at start; whoever supervises us tries again after that.
-REACH_S = 60.0
 #: Seconds that the control plane's clients get to read their last answer.
 CONTROL_GRACE_S = 1.0
 #: Seconds for cancelled jobs to be handed back.
@@ -101,6 +97,7 @@ class _Parts:
     attempts: Attempts
     sampler: Sampler
     plane: ControlPlane
+    membership: Membership
 
 
 class Daemon:
@@ -116,7 +113,6 @@ class Daemon:
         self._state = "starting"
         self._started_at = time.time()
         self._worker = wiring.worker_name(config)
-        self._redis_settings: RedisSettings | None = None
         self._parts: _Parts | None = None
 
     # ---- start and stop ------------------------------------------------------------------------------------------
@@ -163,12 +159,13 @@ class Daemon:
         """None when we were told to stop meanwhile."""
         config = self.config
         wiring.make_state_dir(config.state_dir)
-        settings = await self._redis(supervisor)
+        grounds = Foundations(config, self.stop)
+        settings = await grounds.redis(supervisor)
         if settings is None:
             return None
         redis = await resources.enter_async_context(open_redis(settings))
-        await unless(self.stop, partial(_reach_redis, redis))
-        ledger = await self._ledger(resources)
+        await unless(self.stop, partial(reach_redis, redis))
+        ledger = await grounds.ledger(resources)
         if ledger is None or self.stop.is_set():
             return None
         queue = BullQueue(
@@ -188,36 +185,6 @@ class Daemon:
             linger_s=config.worker.timeout_s,
         )
         return self._assemble(redis, ledger, queue, sources, supervisor)
-
-    async def _redis(self, supervisor: Supervisor) -> RedisSettings | None:
-        if self.config.redis.is_external:
-            return wiring.redis_settings(self.config)
-        await supervisor.start(Child(name="redis-server", body=self._run_redis_server, start_s=math.inf))
-        return self._redis_settings
-
-    async def _run_redis_server(self, ready: Callable[[], None]) -> None:
-        redis = self.config.redis
-        binary = str(redis.server) if redis.server else None
-        appendfsync: AppendFsync = "always" if redis.appendfsync == "always" else "everysec"
-        async with embedded_redis(self.config.state_dir, appendfsync=appendfsync, binary=binary) as server:
-            self._redis_settings = msgspec.structs.replace(server.settings, connections=wiring.connections(self.config))
-            ready()
-            code = await server.wait_dead()
-        raise Transient(f"redis-server ended with code {code}: its log is {self.config.state_dir / 'redis.log'}")
-
-    async def _ledger(self, resources: AsyncExitStack) -> Database | None:
-        """Raises Transient when the database stays away for REACH_S."""
-        deadline, pause = trio.current_time() + REACH_S, 0.5
-        while not self.stop.is_set():
-            try:
-                return await resources.enter_async_context(wiring.open_ledger(self.config))
-            except Transient as error:
-                if trio.current_time() + pause > deadline:
-                    raise
-                log.warning("the ledger is not there yet: %s", error)
-            await trio.sleep(pause)
-            pause = min(pause * 2, 5.0)
-        return None
 
     def _assemble(
         self, redis: Redis, ledger: Database, queue: BullQueue, sources: Sources, supervisor: Supervisor
@@ -244,14 +211,35 @@ class Daemon:
             on_started=self._job_started,
             on_settled=self._job_settled,
         )
+
+        def slots() -> Slots:
+            return Slots(total=config.worker.slots, busy=consumer.busy, is_paused=consumer.is_paused)
+
+        def cancel(job_id: str) -> bool:
+            return not attempts.is_committing(job_id) and consumer.cancel(job_id)
+
+        def pause(paused: bool) -> None:
+            consumer.pause() if paused else consumer.resume()
+
         sampler = Sampler(
             identity=self._identity(redis),
             queue=queue,
             queue_name=queue.name,
             telemetry=self.telemetry,
             children=supervisor.children,
-            slots=lambda: Slots(total=config.worker.slots, busy=consumer.busy, is_paused=consumer.is_paused),
+            slots=slots,
             state=lambda: self._state,
+        )
+        membership = Membership(
+            wiring.open_fleet(redis, config),
+            identity=self._identity(redis),
+            queue=queue.name,
+            telemetry=self.telemetry,
+            slots=slots,
+            state=lambda: self._state,
+            cancel=cancel,
+            pause=pause,
+            interval_s=config.worker.heartbeat_interval_s,
         )
         plane = ControlPlane(
             Deps(
@@ -262,14 +250,16 @@ class Daemon:
                 letters=ledger,
                 outbox=ledger,
                 sample=sampler.sample,
-                cancel_running=consumer.cancel,
-                pause_worker=lambda paused: consumer.pause() if paused else consumer.resume(),
+                cancel_running=cancel,
+                pause_worker=pause,
                 dependencies=partial(probe, {"redis": partial(redis.call, "PING"), "database": ledger.ping}),
                 metrics=Metrics(self.telemetry, sampler.sample, queue.oldest_waiting).text,
                 upkeep=queue,
+                workers=membership.workers,
+                ask_worker=membership.ask,
             )
         )
-        return _Parts(ledger, queue, leases, sources, consumer, attempts, sampler, plane)
+        return _Parts(ledger, queue, leases, sources, consumer, attempts, sampler, plane, membership)
 
     def _policy(self, config: Config) -> Policy:
         return Policy(
@@ -313,6 +303,7 @@ class Daemon:
             Child(name="sampler", body=parts.sampler.run, critical=False),
             Child(name="janitor", body=janitor.run, critical=False),
             Child(name="stalled-check", body=partial(self._run_stalled_check, parts.queue)),
+            *parts.membership.children(),
             Child(name="consumer", body=partial(self._run_consumer, parts.consumer)),
         )
 
@@ -386,9 +377,3 @@ class Daemon:
             self._parts.attempts.policy = self._policy(loaded.config)
             self._parts.sources.replace(loaded.config)
         log.info("reloaded: %s", ", ".join(applied))
-
-
-async def _reach_redis(redis: Redis) -> None:
-    await redis.wait_connected(REACH_S)
-    for warning in (await check_server(redis)).warnings:
-        log.warning("Redis: %s", warning)

@@ -11,6 +11,7 @@ from typing import Any, Protocol
 from uuid import UUID
 
 from .domain.chain import Chain
+from .domain.fleet import Answer, Heartbeat, Order
 from .domain.job import Claim, Counts, Job, JobState, JobView, NewJob, Outcome, StalledSweep
 from .domain.ledger import (
     Admission,
@@ -212,6 +213,32 @@ class Cache(Protocol):
     async def get_many(self, keys: Sequence[str]) -> dict[str, bytes]: ...
 
     async def put_many(self, entries: Mapping[str, bytes], ttl_s: float) -> None: ...
+
+
+class Fleet(Protocol):
+    """The workers of one queue, on any number of hosts: who lives, and orders from one to another."""
+
+    async def beat(self, heartbeat: Heartbeat, ttl_s: float) -> None:
+        """Say how a worker does; it counts as gone `ttl_s` later."""
+        ...
+
+    async def leave(self, worker: str) -> None:
+        """Forget a worker that goes."""
+        ...
+
+    async def heartbeats(self) -> tuple[Heartbeat, ...]:
+        """The last word of every living worker, by name."""
+        ...
+
+    async def ask(self, worker: str, order: Order, timeout: float) -> Answer | None:
+        """Send an order; None when no answer came within `timeout` seconds (it may have been carried out)."""
+        ...
+
+    async def next_order(self, worker: str) -> Order | None:
+        """Wait for an order to `worker`; None now and then, without one."""
+        ...
+
+    async def answer(self, order: Order, answer: Answer) -> None: ...
 
 
 class ChainReader(Protocol):

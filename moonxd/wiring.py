@@ -16,6 +16,8 @@ import trio
 
 from .adapters.chains import TokenList, build_reader, builtin_tokens, parse_token_list
 from .adapters.prices import SourceOptions, build_sources
+from .adapters.redis.client import Redis
+from .adapters.redis.fleet import RedisFleet
 from .adapters.redis.settings import RedisSettings, parse_redis_url
 from .adapters.rpc import Transport, open_transport
 from .config import Config
@@ -23,7 +25,7 @@ from .domain.chain import Chain
 from .domain.errors import ConfigError, Permanent
 from .domain.job import JobOptions
 from .jobs import Env
-from .ports import Cache, ChainReader, DeadLetters, Ledger, Outbox, PriceSource
+from .ports import Cache, ChainReader, DeadLetters, Fleet, Ledger, Outbox, PriceSource
 from .telemetry import Telemetry
 from .worker.pricing import PriceBook
 
@@ -142,6 +144,11 @@ def postgres_dsn(config: Config) -> str:
     database = config.database
     files = {"sslrootcert": database.sslrootcert, "sslcert": database.sslcert, "sslkey": database.sslkey}
     return with_parameters(database.to_url().reveal(), files, database.statement_timeout_s)
+
+
+def open_fleet(redis: Redis, config: Config) -> Fleet:
+    """The workers of our queue, wherever they run."""
+    return RedisFleet(redis, f"{config.redis.key_prefix}fleet:{config.queue.prefix}:{config.queue.name}:")
 
 
 # ---- chains and prices: opened anew on a reload ------------------------------------------------------------------

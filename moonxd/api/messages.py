@@ -193,6 +193,14 @@ class WorkerView(Message, frozen=True, kw_only=True):
     is_paused: bool
     started_at: float
     seen_at: float
+    #: Jobs ended per second, lately.
+    per_second: float = 0.0
+    #: Since it started.
+    completed: int = 0
+    failed: int = 0
+    rss_bytes: int = 0
+    #: Share of one core, 1.0 = a whole core.
+    cpu: float = 0.0
 
 
 class Workers(Message, frozen=True, kw_only=True):

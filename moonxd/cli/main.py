@@ -23,6 +23,7 @@ COMMANDS = {
     "queues": "queues",
     "enqueue": "enqueue",
     "jobs": "jobs",
+    "workers": "workers",
     "pause": "pause",
     "resume": "pause",
     "portfolio": "portfolio",

@@ -18,7 +18,6 @@ PARTS = {"redis": "embedded", "database": "embedded", "kafka": "off", "mongodb":
 #: they appear.
 NOT_BUILT = (
     "daemon.service_name",
-    "worker.heartbeat_interval_s",
     "chains.*.ws_url",
     "alchemy.rate_limit_rpm",
     "worker.batch_size",

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ..api.messages import DependencyState, SchedulerStats, WorkerView
 from ..api.schema import Snapshot
+from ..domain.fleet import Answer
 from ..ports import DeadLetters, Ledger, Outbox, QueueAdmin, QueueUpkeep
 
 
@@ -41,6 +42,8 @@ class Deps:
     metrics: Callable[[], bytes | Awaitable[bytes]]
     #: The whole fleet from heartbeats; None shows this worker only.
     workers: Callable[[], Awaitable[tuple[WorkerView, ...]]] | None = None
+    #: Order another worker of the fleet: (worker, verb, what about); None as answer: it gave none in time.
+    ask_worker: Callable[[str, str, str], Awaitable[Answer | None]] | None = None
     #: For /queue-stats (counts per priority, oldest age) and the jobs' logs; None leaves them out.
     upkeep: QueueUpkeep | None = None
     scheduler: Callable[[], SchedulerStats] = _no_scheduler

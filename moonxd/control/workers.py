@@ -50,16 +50,25 @@ class Fleet:
                 "peer_pid": peer.pid,
             },
         )
+        if ask.worker not in (None, "", THIS, self._deps.worker):
+            return await self._order(ask.worker, paused)
         if ask.worker:
             self._deps.pause_worker(paused)
             return answer(PauseResult(scope="worker", name=self._deps.worker, is_paused=paused))
         await self._deps.queue_admin.pause(paused)
         return answer(PauseResult(scope="queue", name=self._deps.queue_name, is_paused=paused))
 
+    async def _order(self, worker: str, paused: bool) -> Response:
+        assert self._deps.ask_worker is not None
+        reply = await self._deps.ask_worker(worker, "pause" if paused else "resume", "")
+        if reply is None or not reply.done:
+            raise conflict(f"worker {worker!r} does not answer", "`moonxd workers` lists those that live")
+        return answer(PauseResult(scope="worker", name=worker, is_paused=paused))
+
     def _check(self, ask: PauseRequest) -> None:
         if ask.queue not in (None, self._deps.queue_name):
             raise not_found(f"this daemon serves no queue {ask.queue!r}", f"it serves {self._deps.queue_name!r}")
-        if ask.worker not in (None, "", THIS, self._deps.worker):
+        if self._deps.ask_worker is None and ask.worker not in (None, "", THIS, self._deps.worker):
             raise conflict(
                 f"worker {ask.worker!r} is not this daemon ({self._deps.worker!r})",
                 "ask that worker's own daemon, or leave the worker out to act on the whole queue",

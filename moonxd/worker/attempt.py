@@ -11,8 +11,7 @@ When the ledger itself is away the job is not at fault: it is postponed, and no 
 from __future__ import annotations
 
 import logging
-import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -37,19 +36,20 @@ from ..domain.ledger import (
 from ..domain.operation import operation_id
 from ..domain.payload import WalletSync
 from ..domain.retry import after_failure
-from ..domain.token import ChainFailure
 from ..jobs import Env, Found, JobType, job_type
 from ..ports import Clock, Ledger
 from .leases import LeaseKeeper
+from .words import failed_chain, stack, who
 
 log = logging.getLogger("moonxd.attempt")
 
 #: Seconds that writing down how an attempt ended may take once the attempt itself is cancelled.
 CLOSING_S = 5.0
+#: Longest commit, far above what the ledger's own deadlines allow.
+COMMIT_S = 60.0
 #: Seconds until a job is looked at again when its wallet is busy, and when the ledger is away.
 BUSY_S = 1.0
 AWAY_S = 3.0
-_STACK_LINES = 30
 
 
 class _Away(Exception):
@@ -97,6 +97,7 @@ class Attempts:
         self._rand = rand
         self._step = step
         self._cancelled = cancelled
+        self._committing: set[str] = set()
 
     async def __call__(self, job: Job) -> Outcome:
         """Raises LeaseLost when the job is no longer ours to settle; every other error becomes an outcome."""
@@ -111,8 +112,12 @@ class Attempts:
         try:
             return await _Attempt(self, job, kind, task).run()
         except _Away as away:
-            log.warning("%s; the job waits", away, extra=_who(job, task))
+            log.warning("%s; the job waits", away, extra=who(job, task))
             return self._postpone(AWAY_S * (0.5 + self._rand()))
+
+    def is_committing(self, job_id: str) -> bool:
+        """Whether it is too late to cancel a job without a doubt about what it wrote."""
+        return job_id in self._committing
 
     async def doomed(self, job: Job) -> Outcome:
         """A job that must fail without being run (see Job.doomed): a dead letter."""
@@ -131,7 +136,7 @@ class Attempts:
             attempts=options.attempts if options.attempts is not None else self.policy.attempts,
             backoff=options.backoff or self.policy.backoff,
             rand=self._rand(),
-            stack=_stack(error),
+            stack=stack(error),
         )
 
     async def _bury(self, job: Job, outcome: Failed, task: WalletSync | None) -> None:
@@ -202,7 +207,9 @@ class _Attempt:
                 raise Transient(f"the sync took longer than {timeout:g} s and was stopped") from None
             self._entered("commit")
             result = self._result(found)
-            await self._commit(lease, admitted, found, result)
+            # The last moment at which a cancellation still undoes everything.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            await self._beyond_recall(self._commit(lease, admitted, found, result))
         self._report(found)
         return Completed(event.JSON.encode(result))
 
@@ -260,6 +267,18 @@ class _Attempt:
         except Transient as error:
             # It may have been written: the next delivery learns that from the ledger (AlreadyCommitted).
             raise _Away(f"the ledger did not confirm the commit: {error}") from error
+
+    async def _beyond_recall(self, commit: Awaitable[None]) -> None:
+        """A commit is not cut short: nobody could say what became of it. The ledger bounds its own waits."""
+        committing = self._owner._committing
+        committing.add(self._job.id)
+        try:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + COMMIT_S):
+                await commit
+                return
+            raise _Away(f"the ledger did not confirm the commit within {COMMIT_S:g} s")
+        finally:
+            committing.discard(self._job.id)
 
     async def _close(self, lease: Lease, status: str, error: str | None, events: tuple[Event, ...]) -> None:
         ending = Ending(
@@ -321,7 +340,7 @@ class _Attempt:
             "chainsSync": len(found.chains),
             # A JSON number: those who read return values are JavaScript. The exact value is in the ledger.
             "totalValueUsd": float(change.total_value_usd),
-            "chainsFailed": [_failed_chain(failure) for failure in found.failures],
+            "chainsFailed": [failed_chain(failure) for failure in found.failures],
         }
 
     def _events(self, found: Found, result: dict[str, Any]) -> tuple[Event, ...]:
@@ -369,20 +388,4 @@ class _Attempt:
         return round((trio.current_time() - self._started) * 1000)
 
     def _who(self) -> dict[str, Any]:
-        return _who(self._job, self._task)
-
-
-def _who(job: Job, task: WalletSync) -> dict[str, Any]:
-    return {"job_id": job.id, "user": task.user_id, "wallet": task.wallet, "attempt": job.attempts_made + 1}
-
-
-def _failed_chain(failure: ChainFailure) -> dict[str, Any]:
-    return {"chainId": failure.chain_id, "error": failure.reason}
-
-
-def _stack(error: Exception) -> tuple[str, ...]:
-    """The traceback for the failed set: only for surprises, our own errors explain themselves."""
-    if isinstance(error, (Transient, Permanent)):
-        return ()
-    lines = "".join(traceback.format_exception(error)).splitlines()
-    return ("\n".join(lines[-_STACK_LINES:]),)
+        return who(self._job, self._task)

@@ -1,0 +1,84 @@
+"""`moonxd workers`: the fleet, and what one may do to a single worker."""
+
+from __future__ import annotations
+
+import time
+from typing import Annotated
+
+import typer
+
+from ..api import calls
+from ..api.messages import PauseRequest, WorkerView
+from .output import Json, age, connect, note, print_json, say, size, table
+
+app = typer.Typer(help="List the fleet's workers, pause or resume one.", add_completion=False)
+
+Name = Annotated[str, typer.Argument(metavar="WORKER", help="The worker's name, as `moonxd workers` shows it.")]
+Reason = Annotated[str | None, typer.Option(help="Why, for the log.")]
+
+
+@app.callback(invoke_without_command=True)
+def workers(context: typer.Context, json: Json = False) -> None:
+    """Every worker of the queue, on whatever host. Without a command: list them."""
+    if context.invoked_subcommand is None:
+        _list(as_json=json)
+
+
+@app.command("list")
+def list_workers(json: Json = False) -> None:
+    """Every worker of the queue, on whatever host."""
+    _list(as_json=json)
+
+
+@app.command()
+def pause(worker: Name, reason: Reason = None, json: Json = False) -> None:
+    """This worker takes no more jobs; the others go on, and its running jobs end normally."""
+    _set(worker, reason, paused=True, as_json=json)
+
+
+@app.command()
+def resume(worker: Name, reason: Reason = None, json: Json = False) -> None:
+    """This worker takes jobs again."""
+    _set(worker, reason, paused=False, as_json=json)
+
+
+def _set(worker: str, reason: str | None, *, paused: bool, as_json: bool) -> None:
+    ask = PauseRequest(worker=worker, reason=reason)
+    with connect() as daemon:
+        result = daemon.call(calls.pause(ask) if paused else calls.resume(ask))
+    if as_json:
+        print_json(result)
+    else:
+        say(f"worker {result.name} is {'paused' if result.is_paused else 'running'}")
+
+
+def _list(*, as_json: bool) -> None:
+    with connect() as daemon:
+        fleet = daemon.call(calls.workers())
+    if as_json:
+        print_json(fleet)
+        return
+    now = time.time()
+    table(
+        ("WORKER", "HOST", "PID", "VERSION", "STATE", "SLOTS", "JOBS/S", "MEMORY", "UP", "SEEN"),
+        [_row(worker, now) for worker in fleet.workers],
+        right=("PID", "SLOTS", "JOBS/S", "MEMORY", "UP", "SEEN"),
+    )
+    if not fleet.workers:
+        note("no workers")
+
+
+def _row(worker: WorkerView, now: float) -> tuple[object, ...]:
+    state = f"{worker.state}, paused" if worker.is_paused else worker.state
+    return (
+        worker.worker,
+        worker.host,
+        worker.pid,
+        worker.version,
+        state,
+        f"{worker.slots_busy}/{worker.slots}",
+        f"{worker.per_second:.1f}",
+        size(worker.rss_bytes),
+        age(max(0.0, now - worker.started_at)),
+        age(max(0.0, now - worker.seen_at)),
+    )

@@ -1,0 +1,122 @@
+"""This worker's place in the fleet: its heartbeat, the orders it takes and gives, and the list of all workers."""
+
+from __future__ import annotations
+
+import secrets
+import time
+from collections.abc import Awaitable, Callable, Mapping
+
+import msgspec
+
+from .agents.heartbeat import Heart
+from .agents.orders import Orders, Verb
+from .agents.sampler import Slots, resident_bytes
+from .api.messages import WorkerView
+from .api.schema import Daemon as Identity
+from .domain.fleet import Answer, Heartbeat, Order
+from .ports import Fleet
+from .supervisor import Child
+from .telemetry import Telemetry
+
+#: Seconds that another worker may take to answer an order.
+ANSWER_S = 2.0
+
+
+class Membership:
+    """`identity` holds what never changes; the callables are asked at each heartbeat, or do what an order says.
+
+    `verbs` are orders beside those every worker knows (cancel, pause, resume).
+    """
+
+    def __init__(
+        self,
+        fleet: Fleet,
+        *,
+        identity: Identity,
+        queue: str,
+        telemetry: Telemetry,
+        slots: Callable[[], Slots],
+        state: Callable[[], str],
+        cancel: Callable[[str], bool],
+        pause: Callable[[bool], None],
+        interval_s: float,
+        verbs: Mapping[str, Verb] | None = None,
+    ) -> None:
+        self._fleet = fleet
+        self._identity = identity
+        self._queue = queue
+        self._telemetry = telemetry
+        self._slots = slots
+        self._state = state
+        self._cpu_mark = (time.monotonic(), time.process_time())
+        self._cpu = 0.0
+        self._heart = Heart(fleet, self.describe, interval_s=interval_s)
+        own: dict[str, Verb] = {
+            "cancel": _verb(cancel),
+            "pause": _verb(lambda _about: _always(pause, True)),
+            "resume": _verb(lambda _about: _always(pause, False)),
+        }
+        self._orders = Orders(fleet, identity.worker, own | dict(verbs or {}))
+
+    def children(self) -> tuple[Child, ...]:
+        """What has to run. Not critical: a worker that the fleet does not see still works."""
+        return (
+            Child(name="heartbeat", body=self._heart.run, critical=False),
+            Child(name="orders", body=self._orders.run, critical=False),
+        )
+
+    def describe(self) -> Heartbeat:
+        identity, slots, rates = self._identity, self._slots(), self._telemetry.rates()
+        return Heartbeat(
+            worker=identity.worker,
+            queue=self._queue,
+            host=identity.host,
+            pid=identity.pid,
+            version=identity.version,
+            state=self._state(),
+            slots=slots.total,
+            slots_busy=slots.busy,
+            is_paused=slots.is_paused,
+            started_at=identity.started_at,
+            seen_at=time.time(),
+            per_second=rates.per_second,
+            completed=rates.completed,
+            failed=rates.failed,
+            rss_bytes=resident_bytes(),
+            cpu=self._cpu_share(),
+        )
+
+    async def ask(self, worker: str, verb: str, about: str = "") -> Answer | None:
+        """Order another worker; None when it did not answer in time. Raises Transient when Redis is away."""
+        return await self._fleet.ask(worker, Order(id=secrets.token_hex(8), verb=verb, about=about), ANSWER_S)
+
+    async def workers(self) -> tuple[WorkerView, ...]:
+        """The whole fleet, this worker as it is now."""
+        mine = self.describe()
+        others = [beat for beat in await self._fleet.heartbeats() if beat.worker != mine.worker]
+        return tuple(worker_of(beat) for beat in sorted([mine, *others], key=lambda beat: beat.worker))
+
+    def _cpu_share(self) -> float:
+        """Since the last time it was taken; looks that come too soon after it see the same."""
+        wall, cpu = time.monotonic(), time.process_time()
+        then_wall, then_cpu = self._cpu_mark
+        if wall - then_wall >= 1.0:
+            self._cpu_mark = (wall, cpu)
+            self._cpu = round((cpu - then_cpu) / (wall - then_wall), 3)
+        return self._cpu
+
+
+def worker_of(beat: Heartbeat) -> WorkerView:
+    return WorkerView(**msgspec.structs.asdict(beat))
+
+
+def _verb(work: Callable[[str], bool]) -> Callable[[str], Awaitable[Answer]]:
+    async def obey(about: str) -> Answer:
+        return Answer(done=work(about))
+
+    return obey
+
+
+def _always(work: Callable[[bool], None], argument: bool) -> bool:
+    work(argument)
+    return True

@@ -1,0 +1,29 @@
+"""What is said of an attempt: in the log, in the job's return value, in the failed set."""
+
+from __future__ import annotations
+
+import traceback
+from typing import Any
+
+from ..domain.errors import Permanent, Transient
+from ..domain.job import Job
+from ..domain.payload import WalletSync
+from ..domain.token import ChainFailure
+
+STACK_LINES = 30
+
+
+def who(job: Job, task: WalletSync) -> dict[str, Any]:
+    return {"job_id": job.id, "user": task.user_id, "wallet": task.wallet, "attempt": job.attempts_made + 1}
+
+
+def failed_chain(failure: ChainFailure) -> dict[str, Any]:
+    return {"chainId": failure.chain_id, "error": failure.reason}
+
+
+def stack(error: Exception) -> tuple[str, ...]:
+    """The traceback for the failed set: only for surprises, our own errors explain themselves."""
+    if isinstance(error, (Transient, Permanent)):
+        return ()
+    lines = "".join(traceback.format_exception(error)).splitlines()
+    return ("\n".join(lines[-STACK_LINES:]),)
