@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 import trio
 
+from moonxd import garbage
 from moonxd.adapters.bullmq.queue import BullQueue
 from moonxd.adapters.redis.client import Redis, open_redis, parse_redis_url
 from moonxd.agents.stalled import run_stalled_checker
@@ -81,6 +82,7 @@ async def work(
 async def main(url: str) -> None:
     async with open_redis(parse_redis_url(url)) as redis:
         await redis.wait_connected()
+        garbage.settle()  # as the daemon does
         while line := await trio.to_thread.run_sync(sys.stdin.readline):
             command = json.loads(line)
             answer(await {"drain": drain, "pickup": pickup}[command["do"]](redis, command))

@@ -134,6 +134,7 @@ async def test_help_names_every_command() -> None:
 # ---- where the daemon is -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_socket_is_found_by_option_anywhere_and_by_environment(redis_url: str, socket_path: Path) -> None:
     state_dir, socket = str(socket_path.parent), str(socket_path)
     async with serving(redis_url, socket_path):
@@ -172,6 +173,7 @@ async def test_status_as_json_is_the_snapshot(redis_url: str, socket_path: Path)
         assert ran.json["children"] == []
 
 
+@pytest.mark.slow
 async def test_enqueue_and_look(redis_url: str, socket_path: Path) -> None:
     async with serving(redis_url, socket_path) as bench:
         ran = await on(
@@ -189,6 +191,7 @@ async def test_enqueue_and_look(redis_url: str, socket_path: Path) -> None:
         assert [job["jobId"] for job in listed] == ["mine"]
 
 
+@pytest.mark.slow
 async def test_refusals_are_1_and_say_what_to_do(redis_url: str, socket_path: Path) -> None:
     async with serving(redis_url, socket_path) as bench:
         ran = await on(bench, "enqueue", "nonsense", "--user", "u", "--wallet", WALLET)
@@ -213,6 +216,7 @@ async def wait_on(bench: Served, outcome: Completed | Failed, seen: list[Ran], *
         bench.plane.settled(await bench.end_next(outcome), outcome)
 
 
+@pytest.mark.slow
 async def test_enqueue_wait_prints_the_state_and_the_return_value(redis_url: str, socket_path: Path) -> None:
     seen: list[Ran] = []
     async with serving(redis_url, socket_path) as bench:
@@ -229,6 +233,7 @@ async def test_enqueue_wait_prints_the_state_and_the_return_value(redis_url: str
         assert "still prioritized after 100ms; it goes on without us" in ran.err
 
 
+@pytest.mark.slow
 async def test_cancel_takes_several_and_reports_each(redis_url: str, socket_path: Path) -> None:
     async with serving(redis_url, socket_path) as bench:
         job_id = await bench.add()
@@ -239,6 +244,7 @@ async def test_cancel_takes_several_and_reports_each(redis_url: str, socket_path
         assert (await on(bench, "jobs", "cancel", await bench.add())).code == 0
 
 
+@pytest.mark.slow
 async def test_requeue_counts_and_asks(redis_url: str, socket_path: Path) -> None:
     async with serving(redis_url, socket_path) as bench:
         for reason in ("timeout", "timeout", "bad address"):
@@ -255,6 +261,7 @@ async def test_requeue_counts_and_asks(redis_url: str, socket_path: Path) -> Non
         assert (await bench.call(calls.requeue(RequeueRequest(all=True)))).matched == 0
 
 
+@pytest.mark.slow
 async def test_pause_and_resume(redis_url: str, socket_path: Path) -> None:
     async with serving(redis_url, socket_path) as bench:
         assert (await on(bench, "pause", "--reason", "deploy")).out == f"queue {bench.queue.name} is paused\n"
@@ -270,6 +277,7 @@ async def test_pause_and_resume(redis_url: str, socket_path: Path) -> None:
         assert not (await bench.queue.counts()).is_paused
 
 
+@pytest.mark.slow
 async def test_tables_fit_a_narrow_terminal_and_hold_no_escape_codes(redis_url: str, socket_path: Path) -> None:
     async with serving(redis_url, socket_path) as bench:
         await bench.add_failed("\x1b[31mred\x1b[0m [bold]not markup[/bold] " + "long " * 40, user="u" * 12)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import trio
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -85,6 +86,7 @@ class Play:
         self.last_raw = self.writes
 
 
+@pytest.mark.slow
 @settings(
     max_examples=150,
     deadline=None,

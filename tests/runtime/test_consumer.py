@@ -231,6 +231,7 @@ async def test_doomed_jobs_never_reach_the_handler(autojump_clock: MockClock) ->
     assert view.failed_reason == seen[0] == "job stalled more than allowable limit"
 
 
+@pytest.mark.slow
 async def test_locks_of_long_jobs_are_renewed(autojump_clock: MockClock) -> None:
     queue = MemoryQueue("q", lock_ms=30_000, stalled_interval_ms=30_000)
 

@@ -272,6 +272,7 @@ async def test_an_open_transaction_is_not_clean(empty_postgres_dsn: str) -> None
         assert connection.is_clean
 
 
+@pytest.mark.slow
 async def test_it_speaks_tls_and_checks_the_server(
     start_postgres: Callable[..., PostgresServer], tmp_path: Path
 ) -> None:
@@ -293,6 +294,7 @@ async def test_it_speaks_tls_and_checks_the_server(
 # ---- what goes wrong on the way in ---------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 async def test_no_message_ever_holds_the_password(start_postgres: Callable[..., PostgresServer]) -> None:
     server = start_postgres(password="right-horse")
     good = f"postgresql://moonxd:right-horse@127.0.0.1:{server.port}/postgres"

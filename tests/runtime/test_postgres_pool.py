@@ -161,6 +161,7 @@ async def test_a_refusal_is_not_tried_again(postgres_server: PostgresServer) -> 
             raise AssertionError("opened a database that does not exist")
 
 
+@pytest.mark.slow
 async def test_a_restarted_server_is_found_again(start_postgres: Callable[..., PostgresServer]) -> None:
     server = start_postgres()
     async with open_pool(server.dsn) as pool:

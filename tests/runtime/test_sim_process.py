@@ -27,6 +27,7 @@ WALLETS = [f"0x{number * 7919:040x}" for number in range(1, 30)]
 Start = Callable[..., SimulatorProcess]
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_answers_in_two_processes(start_simulator: Start) -> None:
     arguments = ("--seed", "twin", "--price-bucket-s", "0", "--error-rate", "0.2")
     first, second = start_simulator(*arguments), start_simulator(*arguments)
