@@ -24,7 +24,7 @@ from .adapters.bullmq.queue import BullQueue
 from .adapters.redis.cache import RedisCache
 from .adapters.redis.client import Redis, open_redis
 from .agents.janitor import Janitor
-from .agents.sampler import Sampler, Slots
+from .agents.sampler import Sampler
 from .agents.stalled import run_stalled_checker
 from .api.schema import Daemon as Identity
 from .config import Config, Loaded, diff_reloadable, secrets_in
@@ -37,7 +37,7 @@ from .domain.job import Job, Outcome
 from .foundations import Foundations, reach_redis
 from .jobs import JOBS
 from .log import Logging
-from .membership import Membership
+from .membership import Hands, Membership
 from .metrics import Metrics
 from .sources import Sources
 from .supervisor import Child, Supervisor, open_supervisor, unless
@@ -46,6 +46,7 @@ from .version import VERSION
 from .wiring import Database
 from .worker.attempt import Attempts, Policy
 from .worker.consumer import Consumer
+from .worker.handler import Handler
 from .worker.leases import LeaseKeeper
 
 log = logging.getLogger("moonxd.daemon")
@@ -204,7 +205,7 @@ class Daemon:
         )
         consumer = Consumer(
             queue,
-            attempts,
+            Handler(attempts, slots=config.worker.slots, page=config.worker.batch_size, progress=queue.progress),
             slots=config.worker.slots,
             lock_s=config.worker.lock_s,
             doomed=attempts.doomed,
@@ -212,35 +213,17 @@ class Daemon:
             on_settled=self._job_settled,
         )
 
-        def slots() -> Slots:
-            return Slots(total=config.worker.slots, busy=consumer.busy, is_paused=consumer.is_paused)
-
-        def cancel(job_id: str) -> bool:
-            return not attempts.is_committing(job_id) and consumer.cancel(job_id)
-
-        def pause(paused: bool) -> None:
-            consumer.pause() if paused else consumer.resume()
-
+        hands = Hands(config.worker.slots, consumer, attempts)
         sampler = Sampler(
             identity=self._identity(redis),
             queue=queue,
             queue_name=queue.name,
             telemetry=self.telemetry,
             children=supervisor.children,
-            slots=slots,
+            slots=hands.slots,
             state=lambda: self._state,
         )
-        membership = Membership(
-            wiring.open_fleet(redis, config),
-            identity=self._identity(redis),
-            queue=queue.name,
-            telemetry=self.telemetry,
-            slots=slots,
-            state=lambda: self._state,
-            cancel=cancel,
-            pause=pause,
-            interval_s=config.worker.heartbeat_interval_s,
-        )
+        membership = self._membership(redis, queue.name, hands)
         plane = ControlPlane(
             Deps(
                 queue_name=queue.name,
@@ -250,16 +233,28 @@ class Daemon:
                 letters=ledger,
                 outbox=ledger,
                 sample=sampler.sample,
-                cancel_running=cancel,
-                pause_worker=pause,
+                cancel_running=hands.cancel,
+                pause_worker=hands.pause,
                 dependencies=partial(probe, {"redis": partial(redis.call, "PING"), "database": ledger.ping}),
                 metrics=Metrics(self.telemetry, sampler.sample, queue.oldest_waiting).text,
                 upkeep=queue,
                 workers=membership.workers,
                 ask_worker=membership.ask,
+                terms=lambda: attempts.policy.terms,
             )
         )
         return _Parts(ledger, queue, leases, sources, consumer, attempts, sampler, plane, membership)
+
+    def _membership(self, redis: Redis, queue: str, hands: Hands) -> Membership:
+        return Membership(
+            wiring.open_fleet(redis, self.config),
+            identity=self._identity(redis),
+            queue=queue,
+            telemetry=self.telemetry,
+            hands=hands,
+            state=lambda: self._state,
+            interval_s=self.config.worker.heartbeat_interval_s,
+        )
 
     def _policy(self, config: Config) -> Policy:
         return Policy(
@@ -269,6 +264,7 @@ class Daemon:
             backoff=config.queue.backoff,
             timeout_s=config.worker.timeout_s,
             snapshot_every_s=config.worker.snapshot_every_s,
+            terms=wiring.job_terms(config),
         )
 
     def _identity(self, redis: Redis) -> Identity:

@@ -17,9 +17,33 @@ from .domain.fleet import Answer, Heartbeat, Order
 from .ports import Fleet
 from .supervisor import Child
 from .telemetry import Telemetry
+from .worker.attempt import Attempts
+from .worker.consumer import Consumer
 
 #: Seconds that another worker may take to answer an order.
 ANSWER_S = 2.0
+
+
+class Hands:
+    """What others may do to this worker's slots."""
+
+    def __init__(self, total: int, consumer: Consumer, attempts: Attempts) -> None:
+        self._total = total
+        self._consumer = consumer
+        self._attempts = attempts
+
+    def slots(self) -> Slots:
+        return Slots(total=self._total, busy=self._consumer.busy, is_paused=self._consumer.is_paused)
+
+    def cancel(self, job_id: str) -> bool:
+        """False when the job does not run here, or its commit is on the way."""
+        return not self._attempts.is_committing(job_id) and self._consumer.cancel(job_id)
+
+    def pause(self, paused: bool) -> None:
+        if paused:
+            self._consumer.pause()
+        else:
+            self._consumer.resume()
 
 
 class Membership:
@@ -35,10 +59,8 @@ class Membership:
         identity: Identity,
         queue: str,
         telemetry: Telemetry,
-        slots: Callable[[], Slots],
+        hands: Hands,
         state: Callable[[], str],
-        cancel: Callable[[str], bool],
-        pause: Callable[[bool], None],
         interval_s: float,
         verbs: Mapping[str, Verb] | None = None,
     ) -> None:
@@ -46,15 +68,15 @@ class Membership:
         self._identity = identity
         self._queue = queue
         self._telemetry = telemetry
-        self._slots = slots
+        self._slots = hands.slots
         self._state = state
         self._cpu_mark = (time.monotonic(), time.process_time())
         self._cpu = 0.0
         self._heart = Heart(fleet, self.describe, interval_s=interval_s)
         own: dict[str, Verb] = {
-            "cancel": _verb(cancel),
-            "pause": _verb(lambda _about: _always(pause, True)),
-            "resume": _verb(lambda _about: _always(pause, False)),
+            "cancel": _verb(hands.cancel),
+            "pause": _verb(lambda _about: _always(hands.pause, True)),
+            "resume": _verb(lambda _about: _always(hands.pause, False)),
         }
         self._orders = Orders(fleet, identity.worker, own | dict(verbs or {}))
 

@@ -7,7 +7,7 @@ help, Permanent when it cannot), never swallow a cancellation, bound every wait,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from uuid import UUID
 
 from .domain.chain import Chain
@@ -24,7 +24,7 @@ from .domain.ledger import (
     Portfolio,
     StoredEvent,
 )
-from .domain.token import ChainSnapshot, Price, TokenRef
+from .domain.token import ChainSnapshot, Price, TokenMeta, TokenRef
 
 
 class Clock(Protocol):
@@ -252,6 +252,26 @@ class ChainReader(Protocol):
 
         Raises Transient or Permanent when the chain as a whole could not be read; never an empty snapshot instead.
         """
+        ...
+
+
+@runtime_checkable
+class ManyReader(ChainReader, Protocol):
+    """A chain reader that can share its requests between wallets."""
+
+    async def read_many(
+        self, wallets: Sequence[tuple[str, Sequence[str]]], *, refresh_metadata: bool = False
+    ) -> tuple[ChainSnapshot, ...]:
+        """As `read` for each (wallet, seen), all at one block, in the order given; raises for all of them or none."""
+        ...
+
+
+@runtime_checkable
+class TokenReader(ChainReader, Protocol):
+    """A chain reader that can ask tokens what they are."""
+
+    async def describe(self, tokens: Sequence[str]) -> Mapping[str, TokenMeta]:
+        """What each address says of itself now (unknown parts None), remembered for later reads."""
         ...
 
 

@@ -21,10 +21,11 @@ from .adapters.redis.fleet import RedisFleet
 from .adapters.redis.settings import RedisSettings, parse_redis_url
 from .adapters.rpc import Transport, open_transport
 from .config import Config
+from .config.jobs import backoff_of
 from .domain.chain import Chain
 from .domain.errors import ConfigError, Permanent
 from .domain.job import JobOptions
-from .jobs import Env
+from .jobs import Env, Terms
 from .ports import Cache, ChainReader, DeadLetters, Fleet, Ledger, Outbox, PriceSource
 from .telemetry import Telemetry
 from .worker.pricing import PriceBook
@@ -92,6 +93,19 @@ def job_defaults(config: Config) -> JobOptions:
         remove_on_complete=queue.keep_completed,
         remove_on_fail=queue.keep_failed,
     )
+
+
+def job_terms(config: Config) -> dict[str, Terms]:
+    """By type's name."""
+    return {
+        name: Terms(
+            timeout_s=terms.timeout_s,
+            attempts=terms.attempts,
+            backoff=backoff_of(terms, config.queue.backoff),
+            share=terms.share,
+        )
+        for name, terms in config.jobs.by_type()
+    }
 
 
 @asynccontextmanager

@@ -45,12 +45,25 @@ class ErrorReply(Message, frozen=True, kw_only=True):
     error: Problem
 
 
+class WalletAsk(Request, frozen=True, kw_only=True):
+    """One wallet of a job about many. No user here means the request's own."""
+
+    wallet_address: str
+    user_id: Name | None = None
+
+
 class EnqueueRequest(Request, frozen=True, kw_only=True):
-    """POST /jobs. `chain_ids` are numbers, digits or slugs; none means every configured chain."""
+    """POST /jobs. `chain_ids` are numbers, digits or slugs; none means every configured chain.
+
+    portfolio-sync needs `user_id` and `wallet_address`; bulk-sync `wallets`; chain-sync `wallets` and one chain;
+    token-metadata `tokens` (addresses) and one chain.
+    """
 
     type: str
-    user_id: Name
-    wallet_address: str
+    user_id: Name | None = None
+    wallet_address: str | None = None
+    wallets: tuple[WalletAsk, ...] = ()
+    tokens: tuple[str, ...] = ()
     priority: Literal["high", "medium", "low"] = "medium"
     delay: DelayMs = 0
     chain_ids: tuple[int | str, ...] = ()

@@ -20,7 +20,6 @@ NOT_BUILT = (
     "daemon.service_name",
     "chains.*.ws_url",
     "alchemy.rate_limit_rpm",
-    "worker.batch_size",
     "breaker",
     "rate_limit",
     "kafka",

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from ..api.messages import DependencyState, SchedulerStats, WorkerView
 from ..api.schema import Snapshot
 from ..domain.fleet import Answer
+from ..jobs import Terms
 from ..ports import DeadLetters, Ledger, Outbox, QueueAdmin, QueueUpkeep
 
 
@@ -46,6 +47,8 @@ class Deps:
     ask_worker: Callable[[str, str, str], Awaitable[Answer | None]] | None = None
     #: For /queue-stats (counts per priority, oldest age) and the jobs' logs; None leaves them out.
     upkeep: QueueUpkeep | None = None
+    #: What the job types' own terms are, by name: written into the jobs added here.
+    terms: Callable[[], Mapping[str, Terms]] = dict
     scheduler: Callable[[], SchedulerStats] = _no_scheduler
     #: Unix seconds.
     now: Callable[[], float] = time.time

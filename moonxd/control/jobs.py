@@ -47,7 +47,7 @@ class Jobs:
 
     async def add(self, request: Request) -> Response:
         ask = await read_body(request, EnqueueRequest)
-        job = new_job(ask, int(self._deps.now() * 1000))
+        job = new_job(ask, int(self._deps.now() * 1000), self._deps.terms())
         if job.id is not None:
             there = await self._deps.queue_admin.get(job.id)
             if there is not None:

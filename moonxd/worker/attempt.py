@@ -13,33 +13,35 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import trio
 
 from ..domain import event
 from ..domain.errors import LeaseLost, Permanent, Transient, describe, single
-from ..domain.job import Backoff, Completed, Failed, Job, Outcome, Postpone, Retry
+from ..domain.job import Completed, Failed, Job, Outcome, Retry
 from ..domain.ledger import (
     Admission,
     Admitted,
     AlreadyCommitted,
     Busy,
     Commit,
-    DeadLetter,
     Ending,
     Event,
     Lease,
 )
 from ..domain.operation import operation_id
 from ..domain.payload import WalletSync
-from ..domain.retry import after_failure
 from ..jobs import Env, Found, JobType, job_type
 from ..ports import Clock, Ledger
+from .desk import Away as _Away
+from .desk import Desk, Policy
 from .leases import LeaseKeeper
-from .words import failed_chain, stack, who
+from .words import failed_chain, who
+
+__all__ = ["Attempts", "Policy"]
 
 log = logging.getLogger("moonxd.attempt")
 
@@ -47,29 +49,11 @@ log = logging.getLogger("moonxd.attempt")
 CLOSING_S = 5.0
 #: Longest commit, far above what the ledger's own deadlines allow.
 COMMIT_S = 60.0
-#: Seconds until a job is looked at again when its wallet is busy, and when the ledger is away.
+#: Seconds until a job is looked at again when its wallet is busy.
 BUSY_S = 1.0
-AWAY_S = 3.0
 
 
-class _Away(Exception):
-    """What every job needs is not there (the ledger, the chains' connections): not this job's fault."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How attempts are made, from the configuration."""
-
-    worker_id: str
-    version: str
-    attempts: int = 3
-    backoff: Backoff = field(default_factory=Backoff)
-    timeout_s: float = 300.0
-    #: A changed portfolio is copied to the history at most this often.
-    snapshot_every_s: float = 3600.0
-
-
-class Attempts:
+class Attempts(Desk):
     """The consumer's handler: `await attempts(job)` gives the job's outcome.
 
     `step(job_id, step, user=, wallet=)` is told where an attempt stands; `rand` gives [0, 1) for jitter;
@@ -88,14 +72,8 @@ class Attempts:
         step: Callable[..., None],
         cancelled: Callable[[str], bool],
     ) -> None:
-        self._ledger = ledger
+        super().__init__(ledger, env, clock, policy, rand, step)
         self._leases = leases
-        self._env = env
-        self._clock = clock
-        #: May be replaced while attempts run; each keeps the one it began with.
-        self.policy = policy
-        self._rand = rand
-        self._step = step
         self._cancelled = cancelled
         self._committing: set[str] = set()
 
@@ -103,6 +81,8 @@ class Attempts:
         """Raises LeaseLost when the job is no longer ours to settle; every other error becomes an outcome."""
         try:
             kind = job_type(job.name)
+            if not isinstance(kind, JobType):
+                raise Permanent(f"job type {job.name!r} is not about one wallet")
             task = kind.parse(job.data)
         except Permanent as error:
             outcome = Failed(str(error))
@@ -112,8 +92,15 @@ class Attempts:
         try:
             return await _Attempt(self, job, kind, task).run()
         except _Away as away:
-            log.warning("%s; the job waits", away, extra=who(job, task))
-            return self._postpone(AWAY_S * (0.5 + self._rand()))
+            return self.away(job, away, **who(job, task))
+
+    async def member(self, whole: Job, kind: JobType, task: WalletSync, env: Env) -> Outcome:
+        """An attempt at one wallet of the job `whole`, as an operation of its own: a failure buries nothing.
+
+        Raises LeaseLost when the wallet went to another attempt, Away.
+        """
+        job = msgspec.structs.replace(whole, id=f"{whole.id}/{task.user_id}/{task.wallet}")
+        return await _Attempt(self, job, kind, task, env=env, whole=whole).run()
 
     def is_committing(self, job_id: str) -> bool:
         """Whether it is too late to cancel a job without a doubt about what it wrote."""
@@ -125,56 +112,29 @@ class Attempts:
         await self._bury(job, outcome, None)
         return outcome
 
-    def _postpone(self, seconds: float) -> Postpone:
-        return Postpone(int((self._clock.now() + seconds) * 1000))
-
-    def _failure(self, job: Job, error: Exception) -> Outcome:
-        options = job.options
-        return after_failure(
-            error,
-            attempts_made=job.attempts_made,
-            attempts=options.attempts if options.attempts is not None else self.policy.attempts,
-            backoff=options.backoff or self.policy.backoff,
-            rand=self._rand(),
-            stack=stack(error),
-        )
-
-    async def _bury(self, job: Job, outcome: Failed, task: WalletSync | None) -> None:
-        letter = DeadLetter(
-            queue=job.queue,
-            job_id=job.id,
-            name=job.name,
-            timestamp=job.timestamp,
-            data=job.data,
-            options=job.options.raw,
-            reason=outcome.reason,
-            stack=outcome.stack,
-            attempts_made=job.attempts_made + 1,
-            failed_at=int(self._clock.now() * 1000),
-            user_id=task.user_id if task else None,
-            wallet=task.wallet if task else None,
-        )
-        try:
-            await self._ledger.bury(letter)
-        except Transient as error:
-            # The failed set in Redis still holds the job: better a missing copy than a job that cannot end.
-            log.warning("no copy of dead letter %s in the ledger: %s", job.id, error, extra={"job_id": job.id})
-
 
 class _Attempt:
     """The state of one attempt."""
 
-    def __init__(self, owner: Attempts, job: Job, kind: JobType, task: WalletSync) -> None:
+    def __init__(
+        self,
+        owner: Attempts,
+        job: Job,
+        kind: JobType,
+        task: WalletSync,
+        *,
+        env: Env | None = None,
+        whole: Job | None = None,
+    ) -> None:
         self._owner = owner
         self._job = job
         self._kind = kind
         self._task = task
         self._ledger = owner._ledger
         self._policy = owner.policy
-        try:
-            self._env = owner._env()
-        except Transient as error:
-            raise _Away(str(error)) from error
+        self._env = env or owner.env()
+        #: The job in the queue of which this is a part; None when this is all of it.
+        self._whole = whole
         self._number = job.attempts_made + 1
         self._operation: UUID = operation_id(job.queue, job.id, job.timestamp)
         self._started = trio.current_time()
@@ -184,7 +144,7 @@ class _Attempt:
         if isinstance(decision, AlreadyCommitted):
             return Completed(event.JSON.encode(decision.result))
         if isinstance(decision, Busy):
-            return self._owner._postpone(BUSY_S)
+            return self._owner.postponed(BUSY_S)
         lease = Lease(self._operation, self._task.user_id, self._task.wallet, decision.fence)
         try:
             return await self._under(lease, decision)
@@ -198,7 +158,7 @@ class _Attempt:
             raise
 
     async def _under(self, lease: Lease, admitted: Admitted) -> Outcome:
-        timeout = self._policy.timeout_s
+        timeout = self._policy.timeout_of(self._kind.name)
         with self._owner._leases.hold(lease):
             try:
                 with trio.fail_after(timeout):
@@ -309,7 +269,7 @@ class _Attempt:
             return outcome
         told = event.failed(about, attempt=self._number, error=reason, duration_ms=took)
         await self._close(lease, "failed", reason, (told,))
-        if isinstance(outcome, Failed):
+        if isinstance(outcome, Failed) and self._whole is None:
             await self._owner._bury(self._job, outcome, self._task)
         return outcome
 
@@ -317,7 +277,7 @@ class _Attempt:
         """Cancelled from outside: by an operator for good, else handed back to the queue."""
         status, reason = "released", None
         told: tuple[Event, ...] = ()
-        if self._owner._cancelled(self._job.id):
+        if self._owner._cancelled((self._whole or self._job).id):
             status, reason = "cancelled", "cancelled by an operator"
             took = self._elapsed_ms()
             told = (event.cancelled(self._about(), attempt=self._number, reason=reason, duration_ms=took),)

@@ -6,11 +6,30 @@ import traceback
 from typing import Any
 
 from ..domain.errors import Permanent, Transient
-from ..domain.job import Job
+from ..domain.job import Failed, Job
+from ..domain.ledger import DeadLetter
 from ..domain.payload import WalletSync
 from ..domain.token import ChainFailure
 
 STACK_LINES = 30
+
+
+def dead_letter(job: Job, outcome: Failed, task: WalletSync | None, now_ms: int) -> DeadLetter:
+    """The ledger's copy of a job that failed for good."""
+    return DeadLetter(
+        queue=job.queue,
+        job_id=job.id,
+        name=job.name,
+        timestamp=job.timestamp,
+        data=job.data,
+        options=job.options.raw,
+        reason=outcome.reason,
+        stack=outcome.stack,
+        attempts_made=job.attempts_made + 1,
+        failed_at=now_ms,
+        user_id=task.user_id if task else None,
+        wallet=task.wallet if task else None,
+    )
 
 
 def who(job: Job, task: WalletSync) -> dict[str, Any]:

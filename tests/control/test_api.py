@@ -114,7 +114,7 @@ async def test_bad_asks_are_refused_with_what_to_do(
         assert refused.value.status == 400
         assert (await bench.queue.counts()).prioritized == 0
     if "type" in changes:
-        assert refused.value.hint == "use one of: portfolio-sync, sync-job"
+        assert refused.value.hint == "use one of: portfolio-sync, sync-job, bulk-sync, chain-sync, token-metadata"
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ async def test_bad_asks_are_refused_with_what_to_do(
         (b"", "has no body"),
         (b"{", "truncated"),
         (b"[1]", "Expected `object`"),
-        (b'{"type":"portfolio-sync"}', "missing required field `userId`"),
+        (b'{"type":"portfolio-sync"}', "the payload has no walletAddress: it is required"),
         (b'{"type":"portfolio-sync","userId":7,"walletAddress":"x"}', "at `$.userId`"),
         (b'{"type":"portfolio-sync","userId":"u","walletAddress":"x","chains":["base"]}', "unknown field `chains`"),
         (b'{"type":"portfolio-sync","userId":"u","walletAddress":"x","delay":-1}', "at `$.delay`"),
@@ -449,7 +449,7 @@ async def test_status_and_version_and_workers(redis_url: str, socket_path: Path)
         assert (await bench.call(calls.status())).queue.waiting == 1
         version = await bench.call(calls.version())
         assert (version.pid, version.worker, version.queue) == (os.getpid(), "test-worker", bench.queue.name)
-        assert version.job_types == ("portfolio-sync", "sync-job")
+        assert version.job_types == ("portfolio-sync", "sync-job", "bulk-sync", "chain-sync", "token-metadata")
         (worker,) = (await bench.call(calls.workers())).workers
         assert (worker.worker, worker.slots, worker.host) == ("test-worker", 10, "testhost")
 

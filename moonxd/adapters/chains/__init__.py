@@ -12,6 +12,7 @@ from ..rpc import Endpoint, Observer, RpcClient, Transport
 from .alchemy import AlchemyReader
 from .multicall import MulticallReader
 from .reading import Endpoints
+from .together import SharingReader
 from .tokens import TokenList, builtin_tokens
 
 __all__ = [
@@ -70,4 +71,4 @@ def build_reader(
     where = Endpoints(chain, clients, retries=retries, retry_delay_s=retry_delay_s)
     if alchemy_url:
         return AlchemyReader(chain, where, tokens, cache)
-    return MulticallReader(chain, where, tokens, cache, chunk=chunk)
+    return SharingReader(chain, where, tokens, cache, chunk=chunk)
