@@ -47,8 +47,9 @@ class Consumer:
 
     `slots` jobs run at a time; `lock_s` is the life of the queue's locks; `job_timeout_s` bounds a handler (None: no
     bound here). Jobs that are doomed never reach the handler: `doomed(job)` decides their outcome, by default
-    Failed with the reason. `on_started(job)` and `on_settled(job, outcome, seconds)` are told what happens; an outcome
-    of None says that the job was lost to somebody else; they must not block. `now` gives unix seconds, `rand` [0, 1).
+    Failed with the reason. `on_started(job)` and `on_settled(job, outcome, seconds)` are told what happens, the
+    seconds being those of the handler; an outcome of None says that the job was lost to somebody else. They must not
+    block. `now` gives unix seconds, `rand` [0, 1) for jitter.
     """
 
     def __init__(
@@ -233,7 +234,7 @@ class Consumer:
 
     async def _settle(self, slot: Slot, job: Job, outcome: Outcome | None) -> None:
         """Tell the queue, and take the next job if it hands one out."""
-        asked = trio.current_time()
+        asked = ended = trio.current_time()
         claim: Claim | None = None
         if outcome is not None:
             try:
@@ -249,7 +250,7 @@ class Consumer:
             slot.drop()
         self._dispatcher.heard(claim)
         self.tally.count(outcome)
-        self._say(self._on_settled, job, outcome, trio.current_time() - slot.started)
+        self._say(self._on_settled, job, outcome, ended - slot.started)
 
     def _say(self, hook: Callable[..., None], job: Job, *more: Any) -> None:
         try:

@@ -68,7 +68,8 @@ class Bundle:
 
         def runs() -> bool:
             assert daemon.poll() is None, self.log("serve")
-            return "running" in self.run("status", "--json").stdout
+            said = self.run("status", "--json")
+            return said.returncode == 0 and json.loads(said.stdout)["daemon"]["state"] == "running"
 
         until(runs, "the daemon runs", 30, lambda: self.log("serve"))
         return daemon

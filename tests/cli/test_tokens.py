@@ -6,7 +6,7 @@ import json
 import os
 import sys
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
 import pytest
@@ -40,7 +40,9 @@ async def web(body: bytes, status: bytes = b"200 OK") -> AsyncGenerator[str]:
         async with stream:
             await stream.receive_some()
             head = b"HTTP/1.1 %s\r\ncontent-length: %d\r\nconnection: close\r\n\r\n" % (status, len(body))
-            await stream.send_all(head + body)
+            # Whoever has read too much already hangs up.
+            with suppress(trio.BrokenResourceError):
+                await stream.send_all(head + body)
 
     async with trio.open_nursery() as nursery:
         (listener,) = await trio.open_tcp_listeners(0, host="127.0.0.1")

@@ -108,7 +108,9 @@ async def test_it_is_private_and_durable(home: Path) -> None:
         names = ("port", "appendonly", "appendfsync", "save", "maxmemory-policy", "aof-load-truncated")
         values = [(await redis.call("CONFIG", "GET", name))[1] for name in names]
         assert values == [b"0", b"yes", b"always", b"", b"noeviction", b"yes"]
-        assert _mode(home) == _mode(home / "redis.sock") == 0o700
+        assert _mode(home / "redis") == _mode(home / "redis.sock") == 0o700
+        # The group may come in, for the control socket; nobody else.
+        assert not _mode(home) & 0o027
         assert (home / "redis.log").exists()
 
 

@@ -27,10 +27,8 @@ def _number(fields: dict[bytes, bytes], name: bytes) -> int:
     value = fields.get(name)
     if not value:
         return 0
-    try:
+    if value.isdigit():
         return int(value)
-    except ValueError:
-        pass
     try:
         return int(float(value))
     except (ValueError, OverflowError):
