@@ -123,7 +123,7 @@ async def test_bad_asks_are_refused_with_what_to_do(
         (b"", "has no body"),
         (b"{", "truncated"),
         (b"[1]", "Expected `object`"),
-        (b'{"type":"portfolio-sync"}', "the payload has no walletAddress: it is required"),
+        (b'{"type":"portfolio-sync"}', "the payload has no userId: it is required"),
         (b'{"type":"portfolio-sync","userId":7,"walletAddress":"x"}', "at `$.userId`"),
         (b'{"type":"portfolio-sync","userId":"u","walletAddress":"x","chains":["base"]}', "unknown field `chains`"),
         (b'{"type":"portfolio-sync","userId":"u","walletAddress":"x","delay":-1}', "at `$.delay`"),
