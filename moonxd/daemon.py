@@ -27,12 +27,15 @@ from .agents.janitor import Janitor
 from .agents.sampler import Sampler
 from .agents.stalled import run_stalled_checker
 from .api.schema import Daemon as Identity
+from .api.schema import Snapshot
+from .cluster import Cluster
 from .config import Config, Loaded, diff_reloadable, secrets_in
 from .control.deps import Deps
+from .control.listening import run_control
 from .control.probe import probe
-from .control.server import ControlPlane, serve_control
-from .control.socket import tcp_listeners, unix_listener
+from .control.server import ControlPlane
 from .domain.errors import ConfigError
+from .domain.fleet import Answer
 from .domain.job import Job, Outcome
 from .foundations import Foundations, reach_redis
 from .jobs import JOBS
@@ -51,8 +54,6 @@ from .worker.leases import LeaseKeeper
 
 log = logging.getLogger("moonxd.daemon")
 
-#: Seconds that the control plane's clients get to read their last answer.
-CONTROL_GRACE_S = 1.0
 #: Seconds for cancelled jobs to be handed back.
 HAND_BACK_S = 5.0
 #: A row is orphaned only after its job would have been delivered again: this many lock durations and stalled checks.
@@ -99,6 +100,7 @@ class _Parts:
     sampler: Sampler
     plane: ControlPlane
     membership: Membership
+    cluster: Cluster | None
 
 
 class Daemon:
@@ -115,6 +117,9 @@ class Daemon:
         self._started_at = time.time()
         self._worker = wiring.worker_name(config)
         self._parts: _Parts | None = None
+        count = config.cluster.count(wiring.cores())
+        #: Worker processes under this one; 0 when it is a worker itself.
+        self._heads = count if count > 1 else 0
 
     # ---- start and stop ------------------------------------------------------------------------------------------
 
@@ -132,14 +137,18 @@ class Daemon:
                 log.info("moonxd %s works as %s", VERSION, self._worker, extra={"slots": self.config.worker.slots})
                 on_ready()
             await self.stop.wait()
-            await self._drain(parts.consumer)
+            await self._drain(parts)
             # The private redis-server is not among them: it outlives the connections to it.
             for child in reversed(children):
                 await supervisor.stop_child(child.name)
         log.info("stopped")
 
-    async def _drain(self, consumer: Consumer) -> None:
+    async def _drain(self, parts: _Parts) -> None:
         self._state = "draining"
+        if parts.cluster is not None:
+            await parts.cluster.drain(self._hurry)
+            return
+        consumer = parts.consumer
         deadline = self.config.daemon.drain_s
         log.info("stopping: running jobs have %g s to finish", deadline, extra={"running": consumer.busy})
         async with trio.open_nursery() as nursery:
@@ -187,6 +196,20 @@ class Daemon:
         )
         return self._assemble(redis, ledger, queue, sources, supervisor)
 
+    def _open_cluster(self, membership: Membership, supervisor: Supervisor) -> Cluster | None:
+        """None when this process does the work itself."""
+        if not self._heads:
+            return None
+        names = tuple(f"{self._worker}-{number}" for number in range(1, self._heads + 1))
+        return Cluster(
+            names,
+            start=lambda number: wiring.start_worker(self.config, names[number - 1], number),
+            fleet=membership.fleet,
+            ask=membership.ask,
+            supervisor=supervisor,
+            drain_s=self.config.daemon.drain_s,
+        )
+
     def _assemble(
         self, redis: Redis, ledger: Database, queue: BullQueue, sources: Sources, supervisor: Supervisor
     ) -> _Parts:
@@ -213,7 +236,7 @@ class Daemon:
             on_settled=self._job_settled,
         )
 
-        hands = Hands(config.worker.slots, consumer, attempts)
+        hands = Hands(0 if self._heads else config.worker.slots, consumer, attempts)
         sampler = Sampler(
             identity=self._identity(redis),
             queue=queue,
@@ -223,7 +246,9 @@ class Daemon:
             slots=hands.slots,
             state=lambda: self._state,
         )
-        membership = self._membership(redis, queue.name, hands)
+        membership = self._membership(redis, queue.name, hands, sampler)
+        cluster = self._open_cluster(membership, supervisor)
+        sample = sampler.sample if cluster is None else partial(_picture, sampler, cluster)
         plane = ControlPlane(
             Deps(
                 queue_name=queue.name,
@@ -232,20 +257,21 @@ class Daemon:
                 ledger=ledger,
                 letters=ledger,
                 outbox=ledger,
-                sample=sampler.sample,
+                sample=sample,
                 cancel_running=hands.cancel,
-                pause_worker=hands.pause,
+                pause_worker=hands.pause if cluster is None else cluster.pause,
                 dependencies=partial(probe, {"redis": partial(redis.call, "PING"), "database": ledger.ping}),
-                metrics=Metrics(self.telemetry, sampler.sample, queue.oldest_waiting).text,
+                metrics=Metrics(self.telemetry, sample, queue.oldest_waiting).text,
                 upkeep=queue,
                 workers=membership.workers,
                 ask_worker=membership.ask,
+                restart_workers=None if cluster is None else cluster.restart,
                 terms=lambda: attempts.policy.terms,
             )
         )
-        return _Parts(ledger, queue, leases, sources, consumer, attempts, sampler, plane, membership)
+        return _Parts(ledger, queue, leases, sources, consumer, attempts, sampler, plane, membership, cluster)
 
-    def _membership(self, redis: Redis, queue: str, hands: Hands) -> Membership:
+    def _membership(self, redis: Redis, queue: str, hands: Hands, sampler: Sampler) -> Membership:
         return Membership(
             wiring.open_fleet(redis, self.config),
             identity=self._identity(redis),
@@ -254,6 +280,8 @@ class Daemon:
             hands=hands,
             state=lambda: self._state,
             interval_s=self.config.worker.heartbeat_interval_s,
+            is_worker=not self._heads,
+            verbs={"snapshot": partial(_shown, sampler)},
         )
 
     def _policy(self, config: Config) -> Policy:
@@ -292,6 +320,7 @@ class Daemon:
         worker = self.config.worker
         orphaned_s = ORPHAN_FACTOR * (worker.lock_s + worker.stalled_interval_s)
         janitor = Janitor(parts.ledger, interval_s=worker.janitor_interval_s, grace_s=orphaned_s)
+        consumer = Child(name="consumer", body=partial(self._run_consumer, parts.consumer))
         return (
             Child(name="control", body=partial(self._run_control, parts.plane)),
             Child(name="chains", body=parts.sources.run),
@@ -300,26 +329,11 @@ class Daemon:
             Child(name="janitor", body=janitor.run, critical=False),
             Child(name="stalled-check", body=partial(self._run_stalled_check, parts.queue)),
             *parts.membership.children(),
-            Child(name="consumer", body=partial(self._run_consumer, parts.consumer)),
+            *(parts.cluster.children() if parts.cluster else (consumer,)),
         )
 
     async def _run_control(self, plane: ControlPlane, ready: Callable[[], None]) -> None:
-        config = self.config
-        with unix_listener(config.socket, mode=config.daemon.socket_mode) as listener:
-            listeners = [listener]
-            if config.http.listen is not None:
-                listeners += await tcp_listeners(str(config.http.listen))
-            stop = trio.Event()
-            async with trio.open_nursery() as nursery:
-                await nursery.start(partial(serve_control, plane, listeners, stop, grace=CONTROL_GRACE_S))
-                ready()
-                try:
-                    await trio.sleep_forever()
-                finally:
-                    # Cancelled by the supervisor: the clients still get their last answer, within the grace.
-                    nursery.cancel_scope.shield = True
-                    nursery.cancel_scope.deadline = trio.current_time() + CONTROL_GRACE_S + 1
-                    stop.set()
+        await run_control(plane, self.config.socket, self.config.daemon.socket_mode, self.config.http.listen, ready)
 
     async def _run_stalled_check(self, queue: BullQueue, ready: Callable[[], None]) -> None:
         ready()
@@ -356,6 +370,8 @@ class Daemon:
                     self.stop.set()
 
     async def _reload_config(self) -> None:
+        if self._parts is not None and self._parts.cluster is not None:
+            self._parts.cluster.reload()
         try:
             loaded = await trio.to_thread.run_sync(self._reload)
         except ConfigError as error:
@@ -373,3 +389,11 @@ class Daemon:
             self._parts.attempts.policy = self._policy(loaded.config)
             self._parts.sources.replace(loaded.config)
         log.info("reloaded: %s", ", ".join(applied))
+
+
+async def _picture(sampler: Sampler, cluster: Cluster) -> Snapshot:
+    return await cluster.picture(await sampler.sample())
+
+
+async def _shown(sampler: Sampler, _about: str) -> Answer:
+    return Answer(done=True, body=await sampler.sample())

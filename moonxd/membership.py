@@ -49,7 +49,8 @@ class Hands:
 class Membership:
     """`identity` holds what never changes; the callables are asked at each heartbeat, or do what an order says.
 
-    `verbs` are orders beside those every worker knows (cancel, pause, resume).
+    `verbs` are orders beside those every worker knows (cancel, pause, resume). A process that runs no jobs sees the
+    fleet without being part of it (`is_worker` False).
     """
 
     def __init__(
@@ -62,9 +63,11 @@ class Membership:
         hands: Hands,
         state: Callable[[], str],
         interval_s: float,
+        is_worker: bool = True,
         verbs: Mapping[str, Verb] | None = None,
     ) -> None:
-        self._fleet = fleet
+        self.fleet = fleet
+        self._is_worker = is_worker
         self._identity = identity
         self._queue = queue
         self._telemetry = telemetry
@@ -82,6 +85,8 @@ class Membership:
 
     def children(self) -> tuple[Child, ...]:
         """What has to run. Not critical: a worker that the fleet does not see still works."""
+        if not self._is_worker:
+            return ()
         return (
             Child(name="heartbeat", body=self._heart.run, critical=False),
             Child(name="orders", body=self._orders.run, critical=False),
@@ -110,13 +115,15 @@ class Membership:
 
     async def ask(self, worker: str, verb: str, about: str = "") -> Answer | None:
         """Order another worker; None when it did not answer in time. Raises Transient when Redis is away."""
-        return await self._fleet.ask(worker, Order(id=secrets.token_hex(8), verb=verb, about=about), ANSWER_S)
+        return await self.fleet.ask(worker, Order(id=secrets.token_hex(8), verb=verb, about=about), ANSWER_S)
 
     async def workers(self) -> tuple[WorkerView, ...]:
         """The whole fleet, this worker as it is now."""
-        mine = self.describe()
-        others = [beat for beat in await self._fleet.heartbeats() if beat.worker != mine.worker]
-        return tuple(worker_of(beat) for beat in sorted([mine, *others], key=lambda beat: beat.worker))
+        beats = {beat.worker: beat for beat in await self.fleet.heartbeats()}
+        if self._is_worker:
+            mine = self.describe()
+            beats[mine.worker] = mine
+        return tuple(worker_of(beats[name]) for name in sorted(beats))
 
     def _cpu_share(self) -> float:
         """Since the last time it was taken; looks that come too soon after it see the same."""

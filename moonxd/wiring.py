@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import socket
+import sys
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from functools import partial
@@ -16,10 +17,13 @@ import trio
 
 from .adapters.chains import TokenList, build_reader, builtin_tokens, parse_token_list
 from .adapters.prices import SourceOptions, build_sources
+from .adapters.processes import ChildProcess
 from .adapters.redis.client import Redis
+from .adapters.redis.embedded import socket_path_for
 from .adapters.redis.fleet import RedisFleet
 from .adapters.redis.settings import RedisSettings, parse_redis_url
 from .adapters.rpc import Transport, open_transport
+from .bundle import command
 from .config import Config
 from .config.jobs import backoff_of
 from .domain.chain import Chain
@@ -158,6 +162,20 @@ def postgres_dsn(config: Config) -> str:
     database = config.database
     files = {"sslrootcert": database.sslrootcert, "sslcert": database.sslcert, "sslkey": database.sslkey}
     return with_parameters(database.to_url().reveal(), files, database.statement_timeout_s)
+
+
+def start_worker(config: Config, name: str, number: int) -> ChildProcess:
+    """Worker `number` of this daemon as a process: our own command line, and what makes it a worker."""
+    more = ["--cluster-worker", str(number)]
+    if not config.redis.is_external:
+        more += ["--cluster-redis", str(socket_path_for(config.state_dir.absolute()))]
+    environ = {**os.environ, "MOONXD_DAEMON__WORKER_NAME": name, "MOONXD_STATE_DIR": str(config.state_dir)}
+    return ChildProcess([*command(), *sys.argv[1:], *more], environ)
+
+
+def cores() -> int:
+    """Those that this process may run on."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def open_fleet(redis: Redis, config: Config) -> Fleet:

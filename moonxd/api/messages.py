@@ -178,6 +178,19 @@ class PauseResult(Message, frozen=True, kw_only=True):
     is_paused: bool
 
 
+class RestartRequest(Request, frozen=True, kw_only=True):
+    """Nothing given means every worker process of this daemon, one after the other."""
+
+    worker: str | None = None
+    reason: str | None = None
+
+
+class RestartResult(Message, frozen=True, kw_only=True):
+    """202. The workers that will be restarted, in this order."""
+
+    workers: tuple[str, ...]
+
+
 class QueueStats(Message, frozen=True, kw_only=True):
     """`by_priority` counts waiting jobs per BullMQ priority (1 first); None when the queue was not asked."""
 

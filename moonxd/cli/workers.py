@@ -8,8 +8,13 @@ from typing import Annotated
 import typer
 
 from ..api import calls
-from ..api.messages import PauseRequest, WorkerView
+from ..api.client import Client
+from ..api.messages import PauseRequest, RestartRequest, WorkerView
+from . import exits
+from .duration import parse_duration
 from .output import Json, age, connect, note, print_json, say, size, table
+
+_POLL_S = 0.2
 
 app = typer.Typer(help="List the fleet's workers, pause or resume one.", add_completion=False)
 
@@ -40,6 +45,39 @@ def pause(worker: Name, reason: Reason = None, json: Json = False) -> None:
 def resume(worker: Name, reason: Reason = None, json: Json = False) -> None:
     """This worker takes jobs again."""
     _set(worker, reason, paused=False, as_json=json)
+
+
+@app.command()
+def restart(
+    worker: Annotated[str | None, typer.Argument(metavar="[WORKER]", help="Only this one.")] = None,
+    reason: Reason = None,
+    timeout: Annotated[str, typer.Option(help="How long to wait for all of them; they go on without us.")] = "10m",
+    json: Json = False,
+) -> None:
+    """Restart this daemon's worker processes one after the other: each drains, and the next waits until it is back."""
+    patience = parse_duration(timeout)
+    with connect() as daemon:
+        before = {one.worker: one.started_at for one in daemon.call(calls.workers()).workers}
+        result = daemon.call(calls.restart(RestartRequest(worker=worker, reason=reason)))
+        late = _follow(daemon, result.workers, before, patience)
+    if json:
+        print_json(result)
+    if late:
+        note(f"moonxd: not back within {timeout}: {', '.join(late)}")
+        raise typer.Exit(exits.BAD)
+
+
+def _follow(daemon: Client, names: tuple[str, ...], before: dict[str, float], patience: float) -> list[str]:
+    """Those that are not back in time; says each that is."""
+    deadline, left = time.monotonic() + patience, list(names)
+    while left and time.monotonic() < deadline:
+        for one in daemon.call(calls.workers()).workers:
+            if one.worker in left and one.state == "running" and one.started_at > before.get(one.worker, 0.0):
+                left.remove(one.worker)
+                note(f"worker {one.worker} is back (process {one.pid})")
+        if left:
+            time.sleep(_POLL_S)
+    return left
 
 
 def _set(worker: str, reason: str | None, *, paused: bool, as_json: bool) -> None:

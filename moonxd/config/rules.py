@@ -27,7 +27,6 @@ NOT_BUILT = (
     "stats",
     "mongodb",
     "core_service",
-    "cluster",
     "prices.coingecko",
     "prices.dexscreener",
     "prices.binance",

@@ -45,6 +45,9 @@ class Deps:
     workers: Callable[[], Awaitable[tuple[WorkerView, ...]]] | None = None
     #: Order another worker of the fleet: (worker, verb, what about); None as answer: it gave none in time.
     ask_worker: Callable[[str, str, str], Awaitable[Answer | None]] | None = None
+    #: Restart one worker process of this daemon, or each in turn (None); the names, KeyError for one that is not ours.
+    #: None: this daemon is a single process.
+    restart_workers: Callable[[str | None], tuple[str, ...]] | None = None
     #: For /queue-stats (counts per priority, oldest age) and the jobs' logs; None leaves them out.
     upkeep: QueueUpkeep | None = None
     #: What the job types' own terms are, by name: written into the jobs added here.

@@ -112,6 +112,7 @@ class ControlPlane:
             ("GET", "/workers", fleet.page, DEADLINE_S),
             ("POST", "/workers/pause", fleet.pause, DEADLINE_S),
             ("POST", "/workers/resume", fleet.resume, DEADLINE_S),
+            ("POST", "/workers/restart", fleet.restart, DEADLINE_S),
         ]
         own: list[tuple[str, str, Handler, float | None]] = [
             ("GET", "/portfolio/{wallet}", wallets.portfolio, DEADLINE_S),

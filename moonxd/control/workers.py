@@ -7,7 +7,7 @@ import logging
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..api.messages import PauseRequest, PauseResult, Workers
+from ..api.messages import PauseRequest, PauseResult, RestartRequest, RestartResult, Workers
 from .deps import Deps
 from .errors import answer, conflict, not_found
 from .request import connection_of, read_optional_body
@@ -35,6 +35,21 @@ class Fleet:
 
     async def resume(self, request: Request) -> Response:
         return await self._set(request, paused=False)
+
+    async def restart(self, request: Request) -> Response:
+        ask = await read_optional_body(request, RestartRequest, RestartRequest())
+        if self._deps.restart_workers is None:
+            raise conflict(
+                "this daemon has no worker processes of its own to restart",
+                "it is a single process: restart the service; `moonxd serve --workers N` runs several",
+            )
+        try:
+            names = self._deps.restart_workers(ask.worker)
+        except KeyError:
+            raise not_found(f"this daemon runs no worker {ask.worker!r}", "`moonxd workers` lists them") from None
+        peer = connection_of(request)
+        log.warning("restarting %s", ", ".join(names), extra={"reason": ask.reason, "peer_uid": peer.uid})
+        return answer(RestartResult(workers=names), 202)
 
     async def _set(self, request: Request, *, paused: bool) -> Response:
         ask = await read_optional_body(request, PauseRequest, PauseRequest())
