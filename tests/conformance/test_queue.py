@@ -146,6 +146,7 @@ async def test_deduplication_for_a_while(queue: Queue) -> None:
 
 
 async def test_delayed_jobs_wait_for_their_time(queue: Queue) -> None:
+    began = trio.current_time()
     [job_id] = await queue.add([job("later", delay=120, priority=3)])
     claim = await queue.claim()
     assert claim.job is None
@@ -153,11 +154,10 @@ async def test_delayed_jobs_wait_for_their_time(queue: Queue) -> None:
     view = await queue.get(job_id)
     assert view is not None
     assert (view.state, view.due_at) == (JobState.DELAYED, claim.wake_at)
-    began = trio.current_time()
     with trio.fail_after(2):
         while (claim := await queue.claim()).job is None:
             assert await queue.wait(1.0)
-    assert 0.08 < trio.current_time() - began < 0.5
+    assert 0.11 < trio.current_time() - began < 1.5
     assert claim.job.name == "later"
 
 
@@ -379,18 +379,18 @@ async def test_finished_jobs_go_with_age(queue: Queue) -> None:
 
 
 async def test_extended_locks_live_on(make: Make) -> None:
-    queue, _ = make(lock_ms=150)
+    queue, _ = make(lock_ms=500)
     await queue.add([job("a"), job("b")])
     kept, lost = await claimed(queue), await claimed(queue)
-    for _ in range(4):
-        await trio.sleep(0.06)
+    for _ in range(6):
+        await trio.sleep(0.1)
         assert await queue.extend([kept]) == ()
     assert await queue.extend([kept, lost]) == (lost.id,)
     await queue.settle(kept, DONE, fetch=False)
 
 
 async def test_stalled_jobs_come_back_and_too_often_stalled_ones_are_doomed(make: Make) -> None:
-    crashed, queue = make(lock_ms=30, stalled_interval_ms=40, max_stalled_count=1)
+    crashed, queue = make(lock_ms=300, stalled_interval_ms=40, max_stalled_count=1)
     [job_id] = await queue.add([job(attempts=3)])
     await queue.add([job("other")])
     for round_ in (1, 2):
@@ -419,11 +419,11 @@ async def _until_swept(queue: Queue) -> Any:
 
 
 async def test_a_job_whose_lock_is_renewed_never_stalls(make: Make) -> None:
-    queue, other = make(lock_ms=100, stalled_interval_ms=30)
+    queue, other = make(lock_ms=500, stalled_interval_ms=30)
     await queue.add([job()])
     taken = await claimed(queue)
-    for _ in range(8):
-        await trio.sleep(0.03)
+    for _ in range(6):
+        await trio.sleep(0.1)
         assert await queue.extend([taken]) == ()
         sweep = await other.recover_stalled()
         assert (sweep.recovered, sweep.failed) == ((), ())

@@ -313,9 +313,8 @@ def test_every_key_has_a_meaning_and_a_parser() -> None:
     assert all(spec.key.doc and not spec.key.doc.endswith(".") for spec in specs.values())
 
 
-def test_importing_the_configuration_is_fast() -> None:
-    code = "import time; t = time.perf_counter(); import moonxd.config; print(time.perf_counter() - t)"
-    command = [sys.executable, "-c", code]
-    runs = [subprocess.run(command, capture_output=True, check=True, timeout=30) for _ in range(5)]
-    # The fastest of several: the machine may be busy, the code is the same.
-    assert min(float(run.stdout) for run in runs) < 0.040
+def test_importing_the_configuration_loads_nothing_heavy() -> None:
+    code = "import sys, moonxd.config; print(*sys.modules)"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, check=True, timeout=30, text=True).stdout
+    heavy = {"trio", "asyncio", "httpx", "psycopg", "hiredis", "typer", "rich", "starlette", "prometheus_client"}
+    assert not heavy & set(loaded.split())

@@ -1,9 +1,11 @@
 """Ending several jobs in one call: slots that finish about the same time share one script call.
 
-There is no task of its own behind it. A caller that finds room for another call becomes its leader: it lets the slots
-of the same scheduler pass join, calls the script for all of them, and hands each its reply. Two calls may be on their
-way, so that Redis works on one while we read the other; while both are, callers gather for the next. So the batch
-grows with the load by itself, and a lone job waits for nobody.
+There is no task of its own behind it. A caller that finds room for another call becomes its leader: it calls the
+script for all who wait and hands each its reply. Two calls may be on their way, so that Redis works on one while we
+read the other; while both are, callers gather for the next. A call leaves as soon as half of the usual crowd has
+gathered, in the middle of a scheduler pass and past the writer: Redis begins while the others go on, and the two sides
+do not fall into lock step. A smaller one leaves at the end of the pass. So batches grow with the load by themselves,
+and a lone job waits for nobody.
 """
 
 from __future__ import annotations
@@ -25,20 +27,22 @@ _LEAD = object()
 #: Jobs per call: one call holds Redis for about 20 us a job, and other clients wait that long.
 MAX_BATCH = 32
 MAX_FLYING = 2
-#: From this many waiting jobs on, two calls are better than one.
-_WORTH_TWO = 16
+#: How slowly the memory of the usual crowd fades, in calls.
+_MEMORY = 8
 
 
 class Ending:
     """One job to end: its key and the script's arguments for it."""
 
-    __slots__ = ("args", "key", "task")
+    __slots__ = ("args", "key", "reply", "task")
 
     def __init__(self, key: str, args: tuple[Argument, ...]) -> None:
         self.key = key
         self.args = args
-        #: The caller, while it waits and its job has not been sent.
+        #: The caller, while it waits for its reply or for its turn to lead.
         self.task: Task | None = None
+        #: A reply that came before its caller began to wait.
+        self.reply: Value[Any] | Error | None = None
 
 
 class Finisher:
@@ -48,7 +52,10 @@ class Finisher:
         self._send = send
         self._pending: deque[Ending] = deque()
         self._gathering = False
+        #: Calls on their way, the jobs in them, and how many jobs are usually under way or waiting.
         self._flying = 0
+        self._jobs = 0
+        self._crowd = 1.0
 
     async def submit(self, ending: Ending) -> Any:
         """The script's reply for `ending`. Raises what `send` raises.
@@ -57,17 +64,27 @@ class Finisher:
         the client's command timeout.
         """
         self._pending.append(ending)
-        if self._gathering or self._flying >= MAX_FLYING:
-            reply = await self._wait(ending)
-            if reply is not _LEAD:
-                return reply
-        else:
-            self._gathering = True
-            await trio.lowlevel.cancel_shielded_checkpoint()
-        self._gathering = False
-        return await self._lead(ending)
+        self._crowd = max(self._crowd, self._jobs + len(self._pending))
+        if self._flying < MAX_FLYING:
+            if MAX_FLYING * len(self._pending) >= self._crowd:
+                return await self._lead(ending)
+            if not self._gathering:
+                self._gathering = True
+                await trio.lowlevel.cancel_shielded_checkpoint()
+                self._gathering = False
+                if self._flying < MAX_FLYING and ending in self._pending:
+                    return await self._lead(ending)
+                self._elect()
+        while (reply := await self._wait(ending)) is _LEAD:
+            self._gathering = False
+            # Between being chosen and running, somebody else's call may have taken it along.
+            if self._flying < MAX_FLYING and ending in self._pending:
+                return await self._lead(ending)
+        return reply
 
     async def _wait(self, ending: Ending) -> Any:
+        if ending.reply is not None:
+            return ending.reply.unwrap()
         ending.task = current_task()
 
         def abort(_raise_cancel: Any) -> Abort:
@@ -79,15 +96,13 @@ class Finisher:
         return await wait_task_rescheduled(abort)
 
     async def _lead(self, mine: Ending) -> Any:
-        batch = [mine]
         self._pending.remove(mine)
-        room = MAX_BATCH
-        if not self._flying and len(self._pending) >= _WORTH_TWO:
-            # Half is left for a second call: in one, all slots would go in lock step with Redis, one of both idle.
-            room = min(MAX_BATCH, len(self._pending) // 2)
-        while self._pending and len(batch) < room:
+        batch = [mine]
+        while self._pending and len(batch) < MAX_BATCH:
             batch.append(self._pending.popleft())
         self._flying += 1
+        self._jobs += len(batch)
+        self._crowd -= (self._crowd - self._jobs - len(self._pending)) / _MEMORY
         self._elect()
         try:
             with trio.CancelScope(shield=True):
@@ -102,6 +117,7 @@ class Finisher:
             raise
         finally:
             self._flying -= 1
+            self._jobs -= len(batch)
             self._elect()
         for other, reply in zip(batch[1:], replies[1:], strict=True):
             _wake(other, Value(reply))
@@ -116,11 +132,14 @@ class Finisher:
             leader = self._pending[0]
             if leader.task is not None:
                 self._gathering = True
-                reschedule(leader.task, Value(_LEAD))
+                task, leader.task = leader.task, None
+                reschedule(task, Value(_LEAD))
 
 
-def _wake(ending: Ending, what: Any) -> None:
-    if ending.task is not None:
+def _wake(ending: Ending, what: Value[Any] | Error) -> None:
+    if ending.task is None:
+        ending.reply = what
+    else:
         reschedule(ending.task, what)
 
 

@@ -60,9 +60,11 @@ class Room:
     def name(self) -> str:
         return self._name
 
-    async def _run(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
+    async def _run(
+        self, script: Script, keys: Sequence[Argument], args: Sequence[Argument], *, at_once: bool = False
+    ) -> Any:
         try:
-            return await self._redis.script(script, keys, args)
+            return await self._redis.script(script, keys, args, at_once=at_once)
         except RedisReplyError as error:
             refused(error, f"{script.name} on queue {self._name}")
 

@@ -262,7 +262,7 @@ class WorkerSide(Room):
     async def _finish_batch(self, batch: Sequence[Ending]) -> list[Any]:
         keys = (*self._finish_keys, *(ending.key for ending in batch))
         args = (self._now(), self._keys.base, *(argument for ending in batch for argument in ending.args))
-        replies: list[Any] = await self._run(scripts.finish(), keys, args)
+        replies: list[Any] = await self._run(scripts.finish(), keys, args, at_once=True)
         return replies
 
     def _ended(self, job: Job, reply: Any) -> Claim | None:

@@ -73,15 +73,19 @@ class Redis:
         replies: list[Any] = await self._route().call(b"".join([pack(c) for c in commands]), len(commands))
         return replies
 
-    async def script(self, script: Script, keys: Sequence[Argument], args: Sequence[Argument]) -> Any:
+    async def script(
+        self, script: Script, keys: Sequence[Argument], args: Sequence[Argument], *, at_once: bool = False
+    ) -> Any:
         """Run a script by its hash; a server that does not know it (restarted, flushed, failed over) is taught first.
+
+        With `at_once` it is sent without waiting for what others may want to send in the same scheduler pass.
 
         Raises RedisReplyError.
         """
         packed = pack(("EVALSHA", script.sha, len(keys), *keys, *args))
         for _ in range(_SCRIPT_LOADS):
             try:
-                return await self._route().call(packed)
+                return await self._route().call(packed, at_once=at_once)
             except RedisReplyError as error:
                 if error.code != "NOSCRIPT":
                     raise
