@@ -16,10 +16,14 @@ from typing import Protocol
 import msgspec
 import trio
 
+from .agents.orders import Verb
+from .agents.sampler import Sampler
 from .api.merge import merged
 from .api.schema import Snapshot
 from .domain.errors import ConfigError, MoonxdError, Transient
 from .domain.fleet import Answer
+from .exposition import joined
+from .metrics import Metrics
 from .ports import Fleet
 from .supervisor import Child, Restarts, Supervisor
 
@@ -177,6 +181,24 @@ class Cluster:
                 nursery.start_soon(self._look, name)
         return merged(own, self._pictures)
 
+    async def metrics(self, own: bytes) -> bytes:
+        """`own` page of metrics and every worker's; one that does not answer in time is missing."""
+        pages: dict[str, bytes] = {}
+
+        async def fetch(number: int, name: str) -> None:
+            try:
+                with trio.move_on_after(_PICTURE_S):
+                    answer = await self._ask(name, "metrics", "")
+                    if answer is not None and isinstance(answer.body, str):
+                        pages[str(number)] = answer.body.encode()
+            except MoonxdError as error:
+                log.debug("no metrics of worker %s: %s", name, error)
+
+        async with trio.open_nursery() as nursery:
+            for number, name in enumerate(self.names, 1):
+                nursery.start_soon(fetch, number, name)
+        return joined(own, pages)
+
     async def _look(self, name: str) -> None:
         try:
             with trio.move_on_after(_PICTURE_S):
@@ -185,3 +207,32 @@ class Cluster:
                     self._pictures[name] = msgspec.convert(answer.body, Snapshot)
         except (MoonxdError, msgspec.ValidationError) as error:
             log.debug("no picture of worker %s: %s", name, error)
+
+
+def worker_verbs(sampler: Sampler, metrics: Metrics) -> dict[str, Verb]:
+    """What a worker answers its head."""
+
+    async def snapshot(_about: str) -> Answer:
+        return Answer(done=True, body=await sampler.sample())
+
+    async def counters(_about: str) -> Answer:
+        return Answer(done=True, body=(await metrics.text()).decode())
+
+    return {"snapshot": snapshot, "metrics": counters}
+
+
+def whole(
+    sampler: Sampler, metrics: Metrics, cluster: Cluster | None
+) -> tuple[Callable[[], Awaitable[Snapshot]], Callable[[], Awaitable[bytes]]]:
+    """The picture and the page of metrics that operators get: of this process, or of it and its workers."""
+    if cluster is None:
+        return sampler.sample, metrics.text
+
+    async def picture() -> Snapshot:
+        return await cluster.picture(await sampler.sample())
+
+    async def page() -> bytes:
+        return await cluster.metrics(await metrics.text())
+
+    metrics.sample = picture
+    return picture, page

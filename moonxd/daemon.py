@@ -27,15 +27,13 @@ from .agents.janitor import Janitor
 from .agents.sampler import Sampler
 from .agents.stalled import run_stalled_checker
 from .api.schema import Daemon as Identity
-from .api.schema import Snapshot
-from .cluster import Cluster
+from .cluster import Cluster, whole, worker_verbs
 from .config import Config, Loaded, diff_reloadable, secrets_in
 from .control.deps import Deps
 from .control.listening import run_control
 from .control.probe import probe
 from .control.server import ControlPlane
 from .domain.errors import ConfigError
-from .domain.fleet import Answer
 from .domain.job import Job, Outcome
 from .foundations import Foundations, reach_redis
 from .jobs import JOBS
@@ -246,9 +244,10 @@ class Daemon:
             slots=hands.slots,
             state=lambda: self._state,
         )
-        membership = self._membership(redis, queue.name, hands, sampler)
+        metrics = Metrics(self.telemetry, sampler.sample, queue.oldest_waiting)
+        membership = self._membership(redis, queue.name, hands, sampler, metrics)
         cluster = self._open_cluster(membership, supervisor)
-        sample = sampler.sample if cluster is None else partial(_picture, sampler, cluster)
+        sample, scrape = whole(sampler, metrics, cluster)
         plane = ControlPlane(
             Deps(
                 queue_name=queue.name,
@@ -261,7 +260,7 @@ class Daemon:
                 cancel_running=hands.cancel,
                 pause_worker=hands.pause if cluster is None else cluster.pause,
                 dependencies=partial(probe, {"redis": partial(redis.call, "PING"), "database": ledger.ping}),
-                metrics=Metrics(self.telemetry, sample, queue.oldest_waiting).text,
+                metrics=scrape,
                 upkeep=queue,
                 workers=membership.workers,
                 ask_worker=membership.ask,
@@ -271,7 +270,7 @@ class Daemon:
         )
         return _Parts(ledger, queue, leases, sources, consumer, attempts, sampler, plane, membership, cluster)
 
-    def _membership(self, redis: Redis, queue: str, hands: Hands, sampler: Sampler) -> Membership:
+    def _membership(self, redis: Redis, queue: str, hands: Hands, sampler: Sampler, metrics: Metrics) -> Membership:
         return Membership(
             wiring.open_fleet(redis, self.config),
             identity=self._identity(redis),
@@ -281,7 +280,7 @@ class Daemon:
             state=lambda: self._state,
             interval_s=self.config.worker.heartbeat_interval_s,
             is_worker=not self._heads,
-            verbs={"snapshot": partial(_shown, sampler)},
+            verbs=worker_verbs(sampler, metrics),
         )
 
     def _policy(self, config: Config) -> Policy:
@@ -389,11 +388,3 @@ class Daemon:
             self._parts.attempts.policy = self._policy(loaded.config)
             self._parts.sources.replace(loaded.config)
         log.info("reloaded: %s", ", ".join(applied))
-
-
-async def _picture(sampler: Sampler, cluster: Cluster) -> Snapshot:
-    return await cluster.picture(await sampler.sample())
-
-
-async def _shown(sampler: Sampler, _about: str) -> Answer:
-    return Answer(done=True, body=await sampler.sample())

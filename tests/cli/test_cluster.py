@@ -8,6 +8,7 @@ import time
 from collections import Counter
 from typing import Any
 
+import httpx
 import pytest
 
 from moonxd.api import calls
@@ -32,6 +33,11 @@ def call(daemon: DaemonProcess, what: Any) -> Any:
         return client.call(what)
 
 
+def cli_metrics(daemon: DaemonProcess) -> str:
+    with httpx.Client(transport=httpx.HTTPTransport(uds=str(daemon.socket)), base_url="http://moonxd") as client:
+        return client.get("/metrics").text
+
+
 def pids(daemon: DaemonProcess) -> dict[str, int]:
     return {one.worker: one.pid for one in call(daemon, calls.workers()).workers if one.state == "running"}
 
@@ -53,6 +59,11 @@ def test_one_socket_answers_for_all_of_them(start_daemon: StartDaemon, simulator
     assert picture.chains, "what the workers see of the chains"
     assert call(daemon, calls.portfolio(WALLETS[0])).portfolios[0].holdings, "one ledger for all"
     assert (daemon.state / "workers" / "1.sock").exists()
+
+    page = cli_metrics(daemon)
+    done = [line for line in page.splitlines() if line.startswith("sync_jobs_processed_total{")]
+    assert sum(float(line.split()[-1]) for line in done) == 60
+    assert all('worker="' in line for line in done)
 
     simulator.turn({"*": {"latency_ms": 8000}})
     slow = daemon.enqueue(WALLETS[0])
