@@ -21,8 +21,8 @@ import trio
 
 from . import wiring
 from .adapters.bullmq.queue import BullQueue
-from .adapters.redis.cache import RedisCache
 from .adapters.redis.client import Redis, open_redis
+from .agents.breakers import BreakerKeeper, new_breakers
 from .agents.janitor import Janitor
 from .agents.sampler import Sampler
 from .agents.stalled import run_stalled_checker
@@ -58,13 +58,6 @@ HAND_BACK_S = 5.0
 ORPHAN_FACTOR = 3
 
 
-class WallClock:
-    """Wall time as ports.Clock."""
-
-    def now(self) -> float:
-        return time.time()
-
-
 async def serve(
     loaded: Loaded,
     reload: Callable[[], Loaded],
@@ -92,6 +85,7 @@ class _Parts:
     ledger: Database
     queue: BullQueue
     leases: LeaseKeeper
+    keeper: BreakerKeeper
     sources: Sources
     consumer: Consumer
     attempts: Attempts
@@ -108,6 +102,7 @@ class Daemon:
         self.config = config
         self._logging = logging_now
         self.telemetry = Telemetry({name: kind.name for name, kind in JOBS.items()})
+        self._breakers = new_breakers(self.telemetry.breaker_opened)
         self.stop = trio.Event()
         self._reload = reload
         self._hurry = trio.Event()
@@ -186,13 +181,10 @@ class Daemon:
             max_stalled_count=config.worker.max_stalled,
             defaults=wiring.job_defaults(config),
         )
-        cache = RedisCache(redis, prefix=f"{config.redis.key_prefix}cache:")
-        sources = Sources(
-            config,
-            lambda current: wiring.open_env(current, cache, self.telemetry),
-            linger_s=config.worker.timeout_s,
-        )
-        return self._assemble(redis, ledger, queue, sources, supervisor)
+        keeper = BreakerKeeper(self._breakers, ledger.breakers(), recovered=self.telemetry.state_recovered)
+        await keeper.recover()
+        sources = wiring.new_sources(config, redis, self.telemetry, self._breakers)
+        return self._assemble(redis, ledger, queue, sources, keeper, supervisor)
 
     def _open_cluster(self, membership: Membership, supervisor: Supervisor) -> Cluster | None:
         """None when this process does the work itself."""
@@ -209,7 +201,13 @@ class Daemon:
         )
 
     def _assemble(
-        self, redis: Redis, ledger: Database, queue: BullQueue, sources: Sources, supervisor: Supervisor
+        self,
+        redis: Redis,
+        ledger: Database,
+        queue: BullQueue,
+        sources: Sources,
+        keeper: BreakerKeeper,
+        supervisor: Supervisor,
     ) -> _Parts:
         config = self.config
         leases = LeaseKeeper(ledger, lease_s=config.worker.lock_s)
@@ -218,7 +216,7 @@ class Daemon:
             ledger=ledger,
             leases=leases,
             env=sources,
-            clock=WallClock(),
+            clock=wiring.WallClock(),
             policy=self._policy(config),
             rand=random.random,
             step=self.telemetry.job_step,
@@ -235,15 +233,7 @@ class Daemon:
         )
 
         hands = Hands(0 if self._heads else config.worker.slots, consumer, attempts)
-        sampler = Sampler(
-            identity=self._identity(redis),
-            queue=queue,
-            queue_name=queue.name,
-            telemetry=self.telemetry,
-            children=supervisor.children,
-            slots=hands.slots,
-            state=lambda: self._state,
-        )
+        sampler = self._sampler(redis, queue, hands, supervisor)
         metrics = Metrics(self.telemetry, sampler.sample, queue.oldest_waiting)
         membership = self._membership(redis, queue.name, hands, sampler, metrics)
         cluster = self._open_cluster(membership, supervisor)
@@ -266,9 +256,22 @@ class Daemon:
                 ask_worker=membership.ask,
                 restart_workers=None if cluster is None else cluster.restart,
                 terms=lambda: attempts.policy.terms,
+                breakers=self._breakers,
             )
         )
-        return _Parts(ledger, queue, leases, sources, consumer, attempts, sampler, plane, membership, cluster)
+        return _Parts(ledger, queue, leases, keeper, sources, consumer, attempts, sampler, plane, membership, cluster)
+
+    def _sampler(self, redis: Redis, queue: BullQueue, hands: Hands, supervisor: Supervisor) -> Sampler:
+        return Sampler(
+            identity=self._identity(redis),
+            queue=queue,
+            queue_name=queue.name,
+            telemetry=self.telemetry,
+            children=supervisor.children,
+            slots=hands.slots,
+            state=lambda: self._state,
+            breakers=self._breakers.views,
+        )
 
     def _membership(self, redis: Redis, queue: str, hands: Hands, sampler: Sampler, metrics: Metrics) -> Membership:
         return Membership(
@@ -322,6 +325,7 @@ class Daemon:
         consumer = Child(name="consumer", body=partial(self._run_consumer, parts.consumer))
         return (
             Child(name="control", body=partial(self._run_control, parts.plane)),
+            Child(name="breakers", body=parts.keeper.run, critical=False),
             Child(name="chains", body=parts.sources.run),
             Child(name="leases", body=parts.leases.run),
             Child(name="sampler", body=parts.sampler.run, critical=False),

@@ -24,6 +24,7 @@ from .domain.ledger import (
     Portfolio,
     StoredEvent,
 )
+from .domain.quota import Charge
 from .domain.token import ChainSnapshot, Price, TokenMeta, TokenRef
 
 
@@ -239,6 +240,30 @@ class Fleet(Protocol):
         ...
 
     async def answer(self, order: Order, answer: Answer) -> None: ...
+
+
+class Quota(Protocol):
+    """Budgets of requests or other units that providers grant, shared by whoever shares the quota."""
+
+    async def take(self, charges: Sequence[Charge]) -> float:
+        """Take all of the charges, or none: 0 when taken, else the seconds until they may fit. Never raises."""
+        ...
+
+
+class BreakerStore(Protocol):
+    """Where the states of breakers are kept, as text that this port does not look into."""
+
+    async def load(self) -> dict[str, str]:
+        """Every state by name, those set aside left out."""
+        ...
+
+    async def save(self, states: Mapping[str, str]) -> None:
+        """Keep these states, in one transaction; the others stay."""
+        ...
+
+    async def set_aside(self, name: str) -> None:
+        """Keep a state that cannot be read for whoever wants to look, and never load it again."""
+        ...
 
 
 class ChainReader(Protocol):

@@ -87,6 +87,8 @@ class Telemetry:
             buckets=_RPC_BUCKETS, registry=reg,
         )  # fmt: skip
         self._restarts = Counter("moonxd_child_restarts", "Restarts of supervised parts", ["child"], registry=reg)
+        self._opened = Counter("circuit_breaker_open", "Openings and cordons of breakers", ["breaker"], registry=reg)
+        self._recovery = Gauge("state_recovery_duration_seconds", "Time to take up breakers' states", registry=reg)
         self._running: dict[str, RunningJob] = {}
         self._failures: deque[Failure] = deque(maxlen=RECENT_FAILURES)
         self._durations = Window()
@@ -150,6 +152,12 @@ class Telemetry:
 
     def child_restarted(self, name: str) -> None:
         self._restarts.labels(name).inc()
+
+    def breaker_opened(self, name: str) -> None:
+        self._opened.labels(name).inc()
+
+    def state_recovered(self, seconds: float) -> None:
+        self._recovery.set(seconds)
 
     # ---- views ---------------------------------------------------------------------------------------------------
 

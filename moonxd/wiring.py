@@ -6,8 +6,10 @@ import logging
 import os
 import socket
 import sys
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -15,22 +17,29 @@ from urllib.parse import parse_qsl, urlsplit
 
 import trio
 
-from .adapters.chains import TokenList, build_reader, builtin_tokens, parse_token_list
+from .adapters.chains import Guards, TokenList, build_reader, builtin_tokens, parse_token_list
 from .adapters.prices import SourceOptions, build_sources
 from .adapters.processes import ChildProcess
+from .adapters.redis.cache import RedisCache
 from .adapters.redis.client import Redis
 from .adapters.redis.embedded import socket_path_for
 from .adapters.redis.fleet import RedisFleet
+from .adapters.redis.quota import RedisQuota
 from .adapters.redis.settings import RedisSettings, parse_redis_url
 from .adapters.rpc import Transport, open_transport
 from .bundle import command
 from .config import Config
 from .config.jobs import backoff_of
+from .domain.breaker import Policy
+from .domain.breakers import Breakers
 from .domain.chain import Chain
 from .domain.errors import ConfigError, Permanent
 from .domain.job import JobOptions
+from .domain.pricing import Rules
+from .domain.token import TokenRef
 from .jobs import Env, Terms
-from .ports import Cache, ChainReader, DeadLetters, Fleet, Ledger, Outbox, PriceSource
+from .ports import BreakerStore, Cache, ChainReader, DeadLetters, Fleet, Ledger, Outbox, PriceSource, Quota
+from .sources import Sources
 from .telemetry import Telemetry
 from .worker.pricing import PriceBook
 
@@ -44,6 +53,15 @@ class Database(Ledger, DeadLetters, Outbox, Protocol):
     """What a ledger's adapter gives beside the ledger itself."""
 
     async def ping(self) -> None: ...
+
+    def breakers(self) -> BreakerStore: ...
+
+
+class WallClock:
+    """Wall time as ports.Clock."""
+
+    def now(self) -> float:
+        return time.time()
 
 
 def worker_name(config: Config) -> str:
@@ -186,20 +204,72 @@ def open_fleet(redis: Redis, config: Config) -> Fleet:
 # ---- chains and prices: opened anew on a reload ------------------------------------------------------------------
 
 
+def new_sources(config: Config, redis: Redis, telemetry: Telemetry, breakers: Breakers) -> Sources:
+    """The chains and price sources, still closed."""
+    cache = RedisCache(redis, prefix=f"{config.redis.key_prefix}cache:")
+    quota = RedisQuota(redis, prefix=f"{config.redis.key_prefix}quota:")
+    return Sources(
+        config,
+        lambda current: open_env(current, cache, telemetry, breakers, quota),
+        linger_s=config.worker.timeout_s,
+    )
+
+
 @asynccontextmanager
-async def open_env(config: Config, cache: Cache, telemetry: Telemetry) -> AsyncGenerator[Env]:
+async def open_env(
+    config: Config, cache: Cache, telemetry: Telemetry, breakers: Breakers, quota: Quota
+) -> AsyncGenerator[Env]:
     """Readers of the enabled chains and the price book."""
     tokens = await load_tokens(config.tokens.list_files)
     async with open_transport(connections=max(100, config.worker.slots * 4)) as transport:
+        # Those of endpoints that are still configured register again at once.
+        breakers.hide([view.name for view in breakers.views()])
+        guards = _guards(config, breakers, quota)
         readers = {
-            chain.id: _reader(config, chain, transport, tokens, cache, telemetry) for chain in config.enabled_chains
+            chain.id: _reader(config, chain, transport, tokens, cache, telemetry, guards)
+            for chain in config.enabled_chains
         }
-        book = PriceBook(_price_sources(config, transport), cache, ttl_s=config.prices.ttl_s)
+        book = PriceBook(
+            _price_sources(config, transport, tokens),
+            cache,
+            ttl_s=config.prices.ttl_s,
+            rules=_price_rules(config),
+            breakers=breakers,
+        )
         yield Env(readers=readers, prices=book.lookup, chain_timeout_s=config.chains.read_timeout_s)
 
 
+def _guards(config: Config, breakers: Breakers, quota: Quota) -> Guards:
+    providers, alchemy = config.providers, config.alchemy
+    policy = Policy(
+        window_s=providers.window_s,
+        min_volume=providers.min_volume,
+        failure_rate=providers.failure_rate,
+        streak=providers.streak,
+        open_s=providers.open_s,
+        open_max_s=providers.open_max_s,
+        probes=providers.probes,
+        calm_s=providers.open_max_s,
+    )
+    return Guards(
+        breakers=breakers,
+        policy=policy,
+        quota=quota,
+        public_rpm=providers.public_rpm,
+        alchemy_rpm=alchemy.rate_limit_rpm,
+        alchemy_units_per_s=alchemy.compute_units_per_s,
+        hedge_share=providers.hedge_share,
+    )
+
+
 def _reader(
-    config: Config, chain: Chain, transport: Transport, tokens: TokenList, cache: Cache, telemetry: Telemetry
+    config: Config,
+    chain: Chain,
+    transport: Transport,
+    tokens: TokenList,
+    cache: Cache,
+    telemetry: Telemetry,
+    guards: Guards,
 ) -> ChainReader:
     endpoints = config.chains.endpoints(chain.slug)
     key = config.alchemy_key(chain.slug)
@@ -217,6 +287,7 @@ def _reader(
         retry_delay_s=alchemy.retry_delay_s,
         chunk=config.chains.batch_size,
         on_call=observed,
+        guards=replace(guards, rpm=endpoints.rate_limit_rpm),
     )
 
 
@@ -224,18 +295,32 @@ def _observe(telemetry: Telemetry, chain_id: int, host: str, _method: str, outco
     telemetry.rpc(chain_id, host, outcome, seconds)
 
 
-def _price_sources(config: Config, transport: Transport) -> Sequence[PriceSource]:
+def _price_rules(config: Config) -> Rules:
     prices = config.prices
+    return Rules(
+        trusted=prices.trusted_confidence,
+        alone=prices.min_confidence,
+        agree=prices.agreement,
+        jump=prices.max_jump,
+    )
+
+
+def _price_sources(config: Config, transport: Transport, tokens: TokenList) -> Sequence[PriceSource]:
+    prices, alchemy = config.prices, config.alchemy
+    listed = {
+        TokenRef(chain.id, address): meta.symbol
+        for chain in config.enabled_chains
+        for address, meta in tokens.on(chain.id).items()
+    }
+    llama, gecko, screener, binance = prices.defillama, prices.coingecko, prices.dexscreener, prices.binance
+    gecko_key = gecko.api_key.reveal() if gecko.api_key else None
+    alchemy_key = alchemy.api_key.reveal() if alchemy.api_key else None
     options = {
-        name: SourceOptions(
-            base_url=section.base_url, timeout_s=section.timeout_s, min_confidence=prices.min_confidence
-        )
-        for name, section in (
-            ("defillama", prices.defillama),
-            ("coingecko", prices.coingecko),
-            ("dexscreener", prices.dexscreener),
-            ("binance", prices.binance),
-        )
+        "defillama": SourceOptions(llama.base_url, llama.timeout_s),
+        "alchemy": SourceOptions(alchemy.prices_url, alchemy.timeout_s, api_key=alchemy_key),
+        "coingecko": SourceOptions(gecko.base_url, gecko.timeout_s, api_key=gecko_key),
+        "dexscreener": SourceOptions(screener.base_url, screener.timeout_s),
+        "binance": SourceOptions(binance.base_url, binance.timeout_s, listed=listed),
     }
     return build_sources(prices.sources, transport, options)
 

@@ -16,7 +16,8 @@ from dataclasses import dataclass
 import msgspec
 import trio
 
-from ..api.schema import Child, Daemon, QueueDepth, Snapshot
+from ..api.schema import Breaker, Child, Daemon, QueueDepth, Snapshot
+from ..domain.breakers import View
 from ..domain.errors import MoonxdError
 from ..ports import QueueAdmin
 from ..telemetry import Telemetry
@@ -52,6 +53,7 @@ class Sampler:
         children: Callable[[], tuple[Child, ...]],
         slots: Callable[[], Slots],
         state: Callable[[], str],
+        breakers: Callable[[], tuple[View, ...]] | None = None,
     ) -> None:
         self._identity = identity
         self._queue = queue
@@ -59,6 +61,7 @@ class Sampler:
         self._children = children
         self._slots = slots
         self._state = state
+        self._breakers = breakers
         self._depth = QueueDepth(
             name=queue_name, waiting=0, prioritized=0, active=0, delayed=0, waiting_children=0,
             completed=0, failed=0, paused=0, is_paused=False, fresh=False,
@@ -86,7 +89,7 @@ class Sampler:
             rates=telemetry.rates(),
             running=telemetry.running(),
             chains=telemetry.chains(),
-            breakers=None,
+            breakers=None if self._breakers is None else tuple(map(_breaker, self._breakers())),
             failures=telemetry.failures(),
             children=self._children(),
         )
@@ -121,6 +124,12 @@ class Sampler:
         then_wall, then_cpu = self._cpu_mark
         self._cpu_mark = (wall, cpu)
         return round((cpu - then_cpu) / max(wall - then_wall, 1e-3), 3)
+
+
+def _breaker(view: View) -> Breaker:
+    return Breaker(
+        name=view.name, state=view.mode, failures=view.failures, opened_at=view.opened_at, reason=view.reason
+    )
 
 
 def resident_bytes() -> int:

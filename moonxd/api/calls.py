@@ -109,6 +109,15 @@ def workers() -> Call[m.Workers]:
     return Call(method="GET", path="/v1/workers", answer=m.Workers)
 
 
+def breakers() -> Call[m.Breakers]:
+    return Call(method="GET", path="/v1/breakers", answer=m.Breakers)
+
+
+def change_breaker(name: str, action: str, ask: m.BreakerRequest) -> Call[m.BreakerView]:
+    """`action`: cordon | uncordon | reset."""
+    return Call(method="POST", path=f"/v1/breakers/{quote(name, safe='')}/{action}", body=ask, answer=m.BreakerView)
+
+
 def portfolio(wallet: str, user: str | None = None) -> Call[m.PortfolioReply]:
     return Call(
         method="GET", path=f"/v1/portfolio/{quote(wallet, safe='')}", params={"user": user}, answer=m.PortfolioReply

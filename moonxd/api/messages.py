@@ -162,6 +162,27 @@ class RequeueResult(Message, frozen=True, kw_only=True):
     more: bool = False
 
 
+class BreakerRequest(Request, frozen=True, kw_only=True):
+    """POST /breakers/{name}/cordon|uncordon|reset. `ttl_s` (seconds) bounds a cordon; none: until it is lifted."""
+
+    reason: Annotated[str, msgspec.Meta(max_length=500)] | None = None
+    ttl_s: Annotated[float, msgspec.Meta(gt=0, le=31_536_000)] | None = msgspec.field(default=None, name="ttl_s")
+
+
+class BreakerView(Message, frozen=True, kw_only=True):
+    """state: closed | open | half-open | cordoned. `opened_at` is unix seconds."""
+
+    name: str
+    state: str
+    failures: int
+    opened_at: float | None = None
+    reason: str | None = None
+
+
+class Breakers(Message, frozen=True, kw_only=True):
+    breakers: tuple[BreakerView, ...]
+
+
 class PauseRequest(Request, frozen=True, kw_only=True):
     """Nothing given pauses the queue for every worker; `worker` ("this" or its name) only that worker's claiming."""
 

@@ -26,6 +26,7 @@ COMMANDS = {
     "workers": "workers",
     "pause": "pause",
     "resume": "pause",
+    "breakers": "breakers",
     "portfolio": "portfolio",
     "operations": "ledger",
     "events": "ledger",

@@ -19,7 +19,6 @@ PARTS = {"redis": "embedded", "database": "embedded", "kafka": "off", "mongodb":
 NOT_BUILT = (
     "daemon.service_name",
     "chains.*.ws_url",
-    "alchemy.rate_limit_rpm",
     "breaker",
     "rate_limit",
     "kafka",
@@ -27,12 +26,17 @@ NOT_BUILT = (
     "stats",
     "mongodb",
     "core_service",
-    "prices.coingecko",
-    "prices.dexscreener",
-    "prices.binance",
 )
 #: Keys that are accepted for an old .env only.
-UNUSED = frozenset({"prices.coingecko.api_secret", "prices.dexscreener.api_secret", "prices.binance.api_secret"})
+UNUSED = frozenset(
+    {
+        "prices.coingecko.api_secret",
+        "prices.dexscreener.api_key",
+        "prices.dexscreener.api_secret",
+        "prices.binance.api_key",
+        "prices.binance.api_secret",
+    }
+)
 #: The kernel's limit for the path of a unix socket, without the final NUL.
 _SOCKET_PATH_MAX = 107
 
@@ -173,18 +177,11 @@ def is_built(key: str) -> bool:
 def without_effect(draft: Draft) -> list[str]:
     """One sentence per key that somebody set and that changes nothing in this version."""
     ours = [key for key in draft.origins if key not in draft.ruled]
-    sentences = [
+    return [
         f"{key} ({draft.origins[key]}): accepted, has no effect in this version"
         for key in ours
         if key in UNUSED or not is_built(key)
     ]
-    unbuilt = {part.rpartition(".")[2] for part in NOT_BUILT if part.startswith("prices.")}
-    sentences += [
-        f"prices.sources: {source!r} is accepted, has no effect in this version"
-        for source in draft.get("prices.sources")
-        if source in unbuilt
-    ]
-    return sentences
 
 
 def diff_reloadable(old: Config, new: Config) -> tuple[list[str], list[str]]:

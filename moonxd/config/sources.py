@@ -30,6 +30,15 @@ class ChainEndpoints(Section, frozen=True, kw_only=True):
     source: Annotated[
         str, Key("auto: alchemy if there is a key, else rpc", choices=("auto", "alchemy", "rpc"), live=True)
     ] = "auto"
+    rate_limit_rpm: Annotated[
+        int | None,
+        Key(
+            "Requests a minute to each of rpc_urls. Unset: [providers] public_rpm for public ones",
+            low=1,
+            live=True,
+            example="600",
+        ),
+    ] = None
     alchemy_key: Annotated[
         Secret | None, Key("This chain's key instead of [alchemy] api_key", ("ALCHEMY_API_KEY_{CHAIN}",), live=True)
     ] = None
@@ -88,10 +97,37 @@ class Alchemy(Section, frozen=True, kw_only=True):
         int, Key("Requests a minute to Alchemy, all chains together", ("ALCHEMY_RATE_LIMIT_RPM",), low=1, live=True)
     ] = 300
 
+    prices_url: Annotated[
+        str,
+        Key("Endpoint of the prices API without the key", ("ALCHEMY_PRICES_URL",), check="plain-url", live=True),
+    ] = "https://api.g.alchemy.com/prices/v1"
+    compute_units_per_s: Annotated[
+        int,
+        Key("Compute units a second of one key, counted over 10 s and shared by all workers", low=1, live=True),
+    ] = 300
+
     def url(self, network: str, key: Secret) -> SecretUrl:
         """The endpoint of one chain; `network` is Chain.alchemy."""
         base = self.base_url if "{network}" in self.base_url else f"{self.base_url.rstrip('/')}/{{network}}/v2"
         return SecretUrl(f"{base.replace('{network}', network).rstrip('/')}/{key.reveal()}")
+
+
+class Providers(Section, frozen=True, kw_only=True):
+    """When an endpoint is left alone, how it comes back, and when a second one is asked."""
+
+    window_s: Annotated[float, Key("Failures are counted over this time", low=1, live=True)] = 60.0
+    min_volume: Annotated[int, Key("Reads in the window from which their failure rate counts", low=1, live=True)] = 8
+    failure_rate: Annotated[float, Key("Share of failures that opens the breaker", low=0.01, high=1, live=True)] = 0.5
+    streak: Annotated[int, Key("Failures in a row that open it; 0: none do", low=0, live=True)] = 5
+    open_s: Annotated[float, Key("First open time; it doubles each time", low=0.1, live=True)] = 30.0
+    open_max_s: Annotated[float, Key("Longest open time", low=0.1, live=True)] = 600.0
+    probes: Annotated[int, Key("Requests at a time that find out whether it is well again", low=1, live=True)] = 1
+    hedge_share: Annotated[
+        float, Key("Second requests to another endpoint, as a share of all; 0: none", low=0, high=1, live=True)
+    ] = 0.1
+    public_rpm: Annotated[
+        int, Key("Requests a minute to each built-in public endpoint; 0: no limit", low=0, live=True)
+    ] = 300
 
 
 class DefiLlama(Section, frozen=True, kw_only=True):
@@ -121,7 +157,7 @@ class DexScreener(Section, frozen=True, kw_only=True):
         str,
         Key("Endpoint; a trailing /latest is accepted", ("DEXSCREENER_BASE_URL",), check="dexscreener-url", live=True),
     ] = "https://api.dexscreener.com"
-    api_key: Annotated[Secret | None, Key("Key", ("DEXSCREENER_API_KEY",), live=True)] = None
+    api_key: Annotated[Secret | None, Key("Not used by the price API", ("DEXSCREENER_API_KEY",), live=True)] = None
     api_secret: Annotated[Secret | None, Key("Not used by the price API", ("DEXSCREENER_API_SECRET",), live=True)] = (
         None
     )
@@ -134,7 +170,7 @@ class Binance(Section, frozen=True, kw_only=True):
     base_url: Annotated[str, Key("Endpoint", ("BINANCE_BASE_URL",), check="plain-url", live=True)] = (
         "https://api.binance.com"
     )
-    api_key: Annotated[Secret | None, Key("Key", ("BINANCE_API_KEY",), live=True)] = None
+    api_key: Annotated[Secret | None, Key("Not used by the price API", ("BINANCE_API_KEY",), live=True)] = None
     api_secret: Annotated[Secret | None, Key("Not used by the price API", ("BINANCE_API_SECRET",), live=True)] = None
     timeout_s: Annotated[float, Key("Deadline of one request", ("BINANCE_TIMEOUT",), low=0.001, live=True)] = 5.0
 
@@ -144,11 +180,26 @@ class Prices(Section, frozen=True, kw_only=True):
 
     sources: Annotated[
         tuple[str, ...],
-        Key("Sources in order", choices=("defillama", "coingecko", "dexscreener", "binance"), live=True),
-    ] = ("defillama",)
+        Key(
+            "Sources in order; alchemy is left out without [alchemy] api_key",
+            choices=("defillama", "alchemy", "coingecko", "dexscreener", "binance"),
+            live=True,
+        ),
+    ] = ("defillama", "alchemy", "coingecko", "dexscreener", "binance")
     ttl_s: Annotated[float, Key("How long a price is taken from the cache", low=0, live=True)] = 180.0
     min_confidence: Annotated[
-        float, Key("Prices that their source trusts less than this are taken for unknown", low=0, high=1, live=True)
+        float,
+        Key("With one source only: prices that it trusts less than this are unknown", low=0, high=1, live=True),
+    ] = 0.5
+    trusted_confidence: Annotated[
+        float, Key("From this confidence a price needs no second source", low=0, high=1, live=True)
+    ] = 0.9
+    agreement: Annotated[
+        float, Key("How far two sources may be apart to confirm each other, as a share", low=0, high=1, live=True)
+    ] = 0.1
+    max_jump: Annotated[
+        float,
+        Key("Larger changes within 15 min need a second source, else the last price stays", low=0, high=1, live=True),
     ] = 0.5
     defillama: DefiLlama = DefiLlama()
     coingecko: CoinGecko = CoinGecko()

@@ -10,7 +10,7 @@ from .jobs import Jobs
 from .keys import Section, specs_of, value_at
 from .outlets import Breaker, Cluster, CoreService, Kafka, MongoDb, RateLimit, Scheduler, Stats
 from .secret import Secret
-from .sources import Alchemy, Chains, Prices, Tokens
+from .sources import Alchemy, Chains, Prices, Providers, Tokens
 
 
 class Config(Section, frozen=True, kw_only=True):
@@ -26,6 +26,7 @@ class Config(Section, frozen=True, kw_only=True):
     database: Database = Database()
     chains: Chains = Chains()
     alchemy: Alchemy = Alchemy()
+    providers: Providers = Providers()
     prices: Prices = Prices()
     tokens: Tokens = Tokens()
     breaker: Breaker = Breaker()

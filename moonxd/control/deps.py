@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from ..api.messages import DependencyState, SchedulerStats, WorkerView
 from ..api.schema import Snapshot
+from ..domain.breakers import Breakers
 from ..domain.fleet import Answer
 from ..jobs import Terms
 from ..ports import DeadLetters, Ledger, Outbox, QueueAdmin, QueueUpkeep
@@ -53,6 +54,8 @@ class Deps:
     #: What the job types' own terms are, by name: written into the jobs added here.
     terms: Callable[[], Mapping[str, Terms]] = dict
     scheduler: Callable[[], SchedulerStats] = _no_scheduler
+    #: Without them, /breakers says that there are none.
+    breakers: Breakers | None = None
     #: Unix seconds.
     now: Callable[[], float] = time.time
     pid: int = os.getpid()

@@ -32,6 +32,7 @@ from starlette.routing import Route
 
 from ..api.messages import API_VERSION, Index, Problem
 from ..domain.job import Job, Outcome
+from .breakers import BreakerDesk
 from .connections import App, serve_app
 from .deps import Deps
 from .errors import Refused, answer, error_answer
@@ -114,7 +115,12 @@ class ControlPlane:
             ("POST", "/workers/resume", fleet.resume, DEADLINE_S),
             ("POST", "/workers/restart", fleet.restart, DEADLINE_S),
         ]
+        desk = BreakerDesk(self._deps)
         own: list[tuple[str, str, Handler, float | None]] = [
+            ("GET", "/breakers", desk.page, DEADLINE_S),
+            ("POST", "/breakers/{name:path}/cordon", desk.cordon, DEADLINE_S),
+            ("POST", "/breakers/{name:path}/uncordon", desk.uncordon, DEADLINE_S),
+            ("POST", "/breakers/{name:path}/reset", desk.reset, DEADLINE_S),
             ("GET", "/portfolio/{wallet}", wallets.portfolio, DEADLINE_S),
             ("GET", "/operations", wallets.operations, DEADLINE_S),
             ("GET", "/events", wallets.events, DEADLINE_S),

@@ -1,7 +1,8 @@
-"""CoinGecko, DexScreener and Binance: the price sources beside DefiLlama."""
+"""CoinGecko, DexScreener, Binance and Alchemy's prices: the price sources beside DefiLlama."""
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 import msgspec
@@ -23,6 +24,7 @@ _COINGECKO_PLATFORMS = {
 }
 _DEXSCREENER_CHAINS = {"ethereum": 1, "bsc": 56, "polygon": 137, "optimism": 10, "arbitrum": 42161, "base": 8453}
 _DEXSCREENER_MOST = 30
+_ALCHEMY_MOST, _ALCHEMY_NETWORKS = 25, 3
 
 
 def coingecko(world: World, platform: str, query: dict[str, str], factor: float) -> Reply:
@@ -144,3 +146,26 @@ def _books(world: World) -> dict[str, SimToken]:
     """Traded symbols: what its family is called, against USDT."""
     tokens = (token for chain in world.chains.values() for token in (chain.universe.coin, *chain.universe.listed))
     return {f"{token.family}USDT": token for token in tokens if token.family not in ("", "USD")}
+
+
+def alchemy_prices(world: World, body: bytes, factor: float) -> Reply:
+    """POST /prices/v1/{key}/tokens/by-address: a miss is a row with an error object, and still HTTP 200."""
+    try:
+        asked = msgspec.json.decode(body, type=dict[str, list[dict[str, str]]])["addresses"]
+        places = [(one["network"], one["address"]) for one in asked]
+    except (msgspec.MsgspecError, KeyError):
+        return as_json({"error": {"message": "Invalid request"}}, 400)
+    if len(places) > _ALCHEMY_MOST or len({network for network, _ in places}) > _ALCHEMY_NETWORKS:
+        return as_json({"error": {"message": "Too many addresses or networks"}}, 400)
+    return as_json({"data": [_alchemy_row(world, network, address, factor) for network, address in places]})
+
+
+def _alchemy_row(world: World, network: str, address: str, factor: float) -> dict[str, Any]:
+    chain = next((one for one in world.chains.values() if one.chain.alchemy == network), None)
+    token = None if chain is None else token_at(chain, address)
+    price = None if token is None or token.confidence < _LISTED_FROM else price_text(world, token, factor)
+    row: dict[str, Any] = {"network": network, "address": address, "prices": []}
+    if price is None:
+        return {**row, "error": {"message": "Token not found"}}
+    at = datetime.fromtimestamp(int(world.now()) // 60 * 60, UTC).isoformat()
+    return {**row, "prices": [{"currency": "usd", "value": price, "lastUpdatedAt": at}]}

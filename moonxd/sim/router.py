@@ -39,6 +39,11 @@ ROUTES: tuple[tuple[str, str, Answer], ...] = (
         lambda w, _r, m, f: markets.dexscreener_anywhere(w, m[1], f),
     ),
     (r"/binance/api/v3/ticker/price", "binance", lambda w, r, _m, f: markets.binance(w, r.query, f)),
+    (
+        r"/prices/v1/([^/]+)/tokens/by-address",
+        "alchemy-prices",
+        lambda w, r, _m, f: markets.alchemy_prices(w, r.body, f),
+    ),
     (r"/lifi(?:/v1)?/quote", "lifi", lambda w, r, _m, _f: bridges.lifi_quote(w, r.query)),
     (r"/lifi(?:/v1)?/chains", "lifi", lambda w, _r, _m, _f: bridges.lifi_chains(w)),
     (r"/relay/quote(?:/v2)?", "relay", lambda w, r, _m, _f: bridges.relay_quote(w, r.body)),

@@ -39,6 +39,7 @@ class Simulator:
             variables[f"{slug.upper()}_WS_URL"] = f"{wire}/ws/{slug}"
         variables |= {
             "ALCHEMY_BASE_URL": f"{base}/alchemy",
+            "ALCHEMY_PRICES_URL": f"{base}/prices/v1",
             "DEFILLAMA_COINS_URL": f"{base}/llama/coins",
             "DEFILLAMA_API_URL": f"{base}/llama/api",
             "COINGECKO_BASE_URL": f"{base}/coingecko/api/v3",

@@ -223,9 +223,11 @@ def test_a_file_with_secrets_that_others_may_read_is_noted(tmp_path: Path) -> No
     assert load_config(file, HOME).notes == [f"{file} holds secrets and others may read it: chmod 600"]
 
 
-def test_a_price_source_that_is_not_built_is_said_so() -> None:
-    notes = load_config(None, HOME | {"MOONXD_PRICES__SOURCES": "defillama,coingecko"}).notes
-    assert notes == ["prices.sources: 'coingecko' is accepted, has no effect in this version"]
+def test_every_price_source_is_built() -> None:
+    names = ("defillama", "alchemy", "coingecko", "dexscreener", "binance")
+    loaded = load_config(None, HOME | {"MOONXD_PRICES__SOURCES": ",".join(names)})
+    assert loaded.config.prices.sources == names == Config().prices.sources
+    assert loaded.notes == []
 
 
 # ---- what the tree offers ----------------------------------------------------------------------------------------

@@ -85,6 +85,7 @@ EVERY_NAME: dict[str, tuple[str, Any] | None] = {
     "ALCHEMY_RETRY_DELAY=1001": ("alchemy.retry_delay_s", 1.001),
     "ALCHEMY_RATE_LIMIT_RPM=301": ("alchemy.rate_limit_rpm", 301),
     "ALCHEMY_BASE_URL=http://127.0.0.1:8545/alchemy/": ("alchemy.base_url", "http://127.0.0.1:8545/alchemy"),
+    "ALCHEMY_PRICES_URL=http://127.0.0.1:8545/prices": ("alchemy.prices_url", "http://127.0.0.1:8545/prices"),
     "ENABLED_CHAINS=base,56": ("chains.enabled", ["base", "bsc"]),
     "PERIODIC_SYNC_ENABLED=false": ("scheduler.enabled", False),
     "PERIODIC_SYNC_MARKET_HOURS_INTERVAL=300001": ("scheduler.market_hours_interval_s", 300.001),

@@ -171,6 +171,6 @@ async def test_sources_are_built_by_name(transport: Transport) -> None:
     options = {"defillama": SourceOptions("https://coins.example", 3.0, 0.5)}
     (source,) = build_sources(["coingecko", "defillama"], transport, options)
     assert source.name == "defillama"
-    assert set(SOURCES) == {"defillama"}
+    assert set(SOURCES) == {"defillama", "alchemy", "coingecko", "dexscreener", "binance"}
     with pytest.raises(ConfigError):
         build_sources(["defillama"], transport, {"defillama": SourceOptions("nonsense")})

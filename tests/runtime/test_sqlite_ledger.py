@@ -98,7 +98,7 @@ async def test_a_newer_schema_is_refused(path: Path) -> None:
     with closing(sqlite3.connect(path)) as connection:
         connection.execute("INSERT INTO moonxd_schema VALUES (99, '0099_future.sql', 'later')")
         connection.commit()
-    with pytest.raises(ConfigError, match="schema version 99, this moonxd knows up to 1: upgrade moonxd"):
+    with pytest.raises(ConfigError, match=r"schema version 99, this moonxd knows up to \d+: upgrade moonxd"):
         await open_and_close(path)
 
 

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from hashlib import sha256
 
+import trio
+
+from ...domain.breaker import Policy
+from ...domain.breakers import Breakers
 from ...domain.chain import Chain
 from ...domain.errors import ConfigError
 from ...domain.tokenlist import ListedToken, ParsedList, dump_token_list, parse_token_list
-from ...ports import Cache, ChainReader
+from ...ports import Cache, ChainReader, Quota
 from ..rpc import Endpoint, Observer, RpcClient, Transport
 from .alchemy import AlchemyReader
+from .limits import alchemy_limits, request_limits
 from .multicall import MulticallReader
+from .provider import Limits, Provider
 from .reading import Endpoints
 from .together import SharingReader
 from .tokens import TokenList, builtin_tokens
@@ -19,6 +27,7 @@ __all__ = [
     "PUBLIC_ENDPOINTS",
     "READERS",
     "AlchemyReader",
+    "Guards",
     "ListedToken",
     "MulticallReader",
     "ParsedList",
@@ -43,6 +52,27 @@ PUBLIC_ENDPOINTS: dict[int, tuple[str, ...]] = {
 }
 
 
+_POLICY = Policy()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Guards:
+    """What stands between readers and endpoints. `quota` None: nothing is limited but by the endpoints themselves.
+
+    `rpm` bounds the requests a minute to each URL, `public_rpm` (0: not) to each of PUBLIC_ENDPOINTS without it;
+    `alchemy_rpm` and `alchemy_units_per_s` bound one Alchemy key. `hedge_share` of the requests may be sent twice.
+    """
+
+    breakers: Breakers
+    policy: Policy = _POLICY
+    quota: Quota | None = None
+    rpm: int | None = None
+    public_rpm: int = 0
+    alchemy_rpm: int = 300
+    alchemy_units_per_s: int = 300
+    hedge_share: float = 0.1
+
+
 def build_reader(
     chain: Chain,
     transport: Transport,
@@ -56,6 +86,7 @@ def build_reader(
     retry_delay_s: float = 1.0,
     chunk: int = 250,
     on_call: Observer | None = None,
+    guards: Guards | None = None,
 ) -> ChainReader:
     """The reader of one chain: Alchemy's token index at `alchemy_url` (key included) when there is one, else plain
     JSON-RPC at `urls`, and at the public endpoints when there are none.
@@ -63,12 +94,47 @@ def build_reader(
     `timeout_s` bounds one exchange; a failed read is tried `retries` times more within the deadline around it, first
     after `retry_delay_s` seconds. Raises ConfigError when a URL cannot be used; the URL is not shown.
     """
+    guards = guards or Guards(breakers=Breakers(trio.current_time))
     given = (alchemy_url,) if alchemy_url else urls or PUBLIC_ENDPOINTS.get(chain.id, ())
     endpoints = [Endpoint(url) for url in given]
     if not endpoints:
         raise ConfigError(f"{chain.slug}_rpc_url is not set, and no public endpoint of {chain.name} is known")
-    clients = [RpcClient(transport, endpoint, timeout_s=timeout_s, on_call=on_call) for endpoint in endpoints]
-    where = Endpoints(chain, clients, retries=retries, retry_delay_s=retry_delay_s)
+    providers = []
+    for name, url, endpoint in zip(_names(chain, endpoints), given, endpoints, strict=True):
+        # Enough of a hash to tell that the URL was changed, too little to find it by.
+        guards.breakers.register(name, guards.policy, sha256(url.encode()).hexdigest()[:6])
+        provider = Provider(name, limits=_limits(guards, chain, name, url, is_alchemy=bool(alchemy_url)))
+        client = RpcClient(transport, endpoint, timeout_s=timeout_s, on_call=on_call, gate=provider.gate)
+        providers.append(provider.serve_by(client))
+    where = Endpoints(
+        chain,
+        providers,
+        breakers=guards.breakers,
+        retries=retries,
+        retry_delay_s=retry_delay_s,
+        hedge_share=guards.hedge_share,
+    )
     if alchemy_url:
         return AlchemyReader(chain, where, tokens, cache)
     return SharingReader(chain, where, tokens, cache, chunk=chunk)
+
+
+def _limits(guards: Guards, chain: Chain, name: str, url: str, *, is_alchemy: bool) -> Limits | None:
+    if guards.quota is None:
+        return None
+    if is_alchemy:
+        key = url.rstrip("/").rpartition("/")[2]
+        return alchemy_limits(guards.quota, key, units_per_s=guards.alchemy_units_per_s, rpm=guards.alchemy_rpm)
+    rpm = guards.rpm or (guards.public_rpm if url.rstrip("/") in PUBLIC_ENDPOINTS.get(chain.id, ()) else 0)
+    return request_limits(guards.quota, name, rpm) if rpm else None
+
+
+def _names(chain: Chain, endpoints: Sequence[Endpoint]) -> list[str]:
+    """A name for each endpoint's breaker: chain and host, with what it takes to tell two of them apart."""
+    names: list[str] = []
+    for endpoint in endpoints:
+        host, port, tls = endpoint.origin
+        plain = f"{chain.slug}/{host}" if port == (443 if tls else 80) else f"{chain.slug}/{host}:{port}"
+        again = sum(name == plain or name.startswith(f"{plain}#") for name in names)
+        names.append(f"{plain}#{again + 1}" if again else plain)
+    return names

@@ -14,6 +14,7 @@ MULTICALL3 = "0xca11bde05977b3631167028862be2a173976ca11"
 
 AGGREGATE3 = bytes.fromhex("82ad56cb")
 GET_ETH_BALANCE = bytes.fromhex("4d2301cc")
+GET_BLOCK_TIME = bytes.fromhex("0f28c97d")
 BALANCE_OF = bytes.fromhex("70a08231")
 SYMBOL = bytes.fromhex("95d89b41")
 NAME = bytes.fromhex("06fdde03")

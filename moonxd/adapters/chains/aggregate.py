@@ -12,10 +12,9 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, NamedTuple
 
-from ..rpc import RpcClient
 from ..rpc.errors import Garbage, RpcError, TooLarge
 from .abi import MULTICALL3, AbiError, Call, Result, decode_aggregate3, encode_aggregate3
-from .reading import together
+from .reading import Caller, together
 
 #: Node texts for "this block is not known here": a load-balanced neighbour that lags behind the one asked before.
 _LAGGING = re.compile(
@@ -45,7 +44,7 @@ def is_too_heavy(error: Exception) -> bool:
     return isinstance(error, TooLarge)
 
 
-async def aggregate(client: RpcClient, essential: Call, calls: Sequence[Call], block: str, *, chunk: int) -> Reading:
+async def aggregate(client: Caller, essential: Call, calls: Sequence[Call], block: str, *, chunk: int) -> Reading:
     """The results of `calls`, in order, read at `block` (0x hex) in requests of at most `chunk` calls, all at once.
 
     A call that fails even alone has success False and, as data, the reason in plain words. `essential` is a call that
@@ -76,7 +75,7 @@ def _split(indices: Sequence[int], size: int) -> list[Sequence[int]]:
 class _Reader:
     """One aggregate's work: index 0 is the essential call."""
 
-    def __init__(self, client: RpcClient, calls: Sequence[Call], block: str, results: list[Result | None]) -> None:
+    def __init__(self, client: Caller, calls: Sequence[Call], block: str, results: list[Result | None]) -> None:
         self._client = client
         self._calls = calls
         self._block = block

@@ -17,9 +17,9 @@ from ...domain.token import ChainSnapshot, TokenBalance, TokenMeta, TokenRef
 from ...domain.tokenlist import safe_logo
 from ...ports import Cache
 from ..rpc import RpcClient
-from ..rpc.errors import Garbage, Refused, RpcError
+from ..rpc.errors import Garbage, RpcError
 from .metadata import UNKNOWN, MetadataBook
-from .reading import Endpoints, parse_quantity, together
+from .reading import Endpoints, Unreadable, parse_quantity, together
 from .tokens import TokenList, coin_balance
 
 #: At 100 tokens a page this is more than any wallet that is not an attack.
@@ -86,6 +86,7 @@ class AlchemyReader:
         if self._endpoints.needs_check(client):
             first.append(partial(self._endpoints.verify, client))
         await together(*first)
+        self._endpoints.saw_head(client, heights[0])
         held, quarantined = _sorted_out(client, listed)
         metas: dict[str, TokenMeta] = {}
 
@@ -132,7 +133,7 @@ class AlchemyReader:
                 raise Garbage(f"{client.host}: answered garbage to {method}: the same page again")
             keys.add(page.page_key)
             params = [wallet, "erc20", {"pageKey": page.page_key}]
-        raise Refused(
+        raise Unreadable(
             f"{client.host}: the wallet holds more than {_PAGES_MAX} pages of tokens on {self._chain.slug}: "
             "give this chain a plain RPC URL, which reads listed tokens only"
         )

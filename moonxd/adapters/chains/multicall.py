@@ -13,11 +13,11 @@ from ...domain.chain import Chain
 from ...domain.text import NAME_MAX, SYMBOL_MAX, clean_text, is_disguised
 from ...domain.token import ChainSnapshot, TokenBalance, TokenMeta, TokenRef
 from ...ports import Cache
-from ..rpc import RpcClient
 from ..rpc.errors import RpcError
 from .abi import (
     BALANCE_OF,
     DECIMALS,
+    GET_BLOCK_TIME,
     GET_ETH_BALANCE,
     MULTICALL3,
     NAME,
@@ -32,10 +32,11 @@ from .abi import (
 )
 from .aggregate import aggregate, is_lagging
 from .metadata import MetadataBook
-from .reading import Endpoints, parse_quantity, together
+from .reading import Caller, Endpoints, Unpinned, parse_quantity, together
 from .tokens import TokenList, coin_balance
 
 _NO_CONTRACT = "no contract answers at this address"
+BLOCK_TIME = Call(address_bytes(MULTICALL3), GET_BLOCK_TIME)
 _METADATA_CALLS = (SYMBOL, NAME, DECIMALS)
 
 
@@ -43,6 +44,14 @@ class Head(msgspec.Struct, frozen=True):
     """The part of a block header we look at; numbers are 0x hex."""
 
     number: str
+    timestamp: str | None = None
+
+
+class _Block(NamedTuple):
+    """The block a read is pinned to. `stamp`: its unix time, None when the endpoint did not say."""
+
+    height: int
+    stamp: int | None
 
 
 class _Task(NamedTuple):
@@ -88,24 +97,26 @@ class MulticallReader:
         tokens = tuple(dict.fromkeys((*self._listed, *(address for address in seen if address != NATIVE))))
         task = _Task(wallet, tokens, frozenset(seen), refresh_metadata)
 
-        async def attempt(client: RpcClient) -> ChainSnapshot:
+        async def attempt(client: Caller) -> ChainSnapshot:
             try:
                 return await self._read(client, task)
-            except RpcError as error:
-                if not is_lagging(error):
+            except (RpcError, Unpinned) as error:
+                # The head may also have been replaced by another block of its height.
+                if isinstance(error, RpcError) and not is_lagging(error):
                     raise
                 return await self._read(client, task)
 
-        return await self._endpoints.run(attempt)
+        return await self._endpoints.run_hedged(attempt)
 
-    async def _read(self, client: RpcClient, task: _Task) -> ChainSnapshot:
+    async def _read(self, client: Caller, task: _Task) -> ChainSnapshot:
         block = await self._head(client)
         quarantined = self._quarantined(task.tokens)
         asked = [address for address in task.tokens if address not in quarantined]
         essential = Call(address_bytes(MULTICALL3), address_call(GET_ETH_BALANCE, task.wallet))
         balance_of = address_call(BALANCE_OF, task.wallet)
-        calls = [Call(address_bytes(address), balance_of) for address in asked]
-        coin, results = await aggregate(client, essential, calls, hex(block), chunk=self._chunk)
+        calls = [BLOCK_TIME, *(Call(address_bytes(address), balance_of) for address in asked)]
+        coin, (answered, *results) = await aggregate(client, essential, calls, hex(block.height), chunk=self._chunk)
+        self._check_pin(client, block, answered)
         held = {}
         for address, result in zip(asked, results, strict=True):
             raw = decode_uint(result.data) if result.success else None
@@ -115,7 +126,7 @@ class MulticallReader:
                 quarantined[address] = self._set_aside(address, result)
             elif raw is None and address in task.seen:
                 quarantined[address] = _NO_CONTRACT
-        metas = await self._metadata(client, essential, list(held), hex(block), task.refresh)
+        metas = await self._metadata(client, essential, list(held), hex(block.height), task.refresh)
         balances = [
             TokenBalance(TokenRef(self._chain.id, address), raw, metas[address], verified=address in self._listed)
             for address, raw in held.items()
@@ -124,15 +135,21 @@ class MulticallReader:
             balances.insert(0, coin_balance(self._chain, raw))
         return ChainSnapshot(
             chain_id=self._chain.id,
-            block_low=block,
-            block_high=block,
+            block_low=block.height,
+            block_high=block.height,
             balances=tuple(balances),
             source="multicall",
             discovers=False,
             quarantined=quarantined,
         )
 
-    async def _head(self, client: RpcClient) -> int:
+    def _check_pin(self, client: Caller, block: _Block, answered: Result) -> None:
+        """Balances of another block than the one we name would be a lie. Raises Unpinned."""
+        stamp = decode_uint(answered.data) if answered.success else None
+        if None not in (stamp, block.stamp) and stamp != block.stamp:
+            self._endpoints.saw_pin_ignored(client, block.height)
+
+    async def _head(self, client: Caller) -> _Block:
         head: Head | None = None
 
         async def ask() -> None:
@@ -144,7 +161,10 @@ class MulticallReader:
         else:
             await ask()
         assert head is not None
-        return parse_quantity(client, "eth_getBlockByNumber", head.number)
+        height = parse_quantity(client, "eth_getBlockByNumber", head.number)
+        self._endpoints.saw_head(client, height)
+        stamp = None if head.timestamp is None else parse_quantity(client, "eth_getBlockByNumber", head.timestamp)
+        return _Block(height, stamp)
 
     # ---- tokens that cannot be read ----
 
@@ -162,7 +182,7 @@ class MulticallReader:
     # ---- metadata ----
 
     async def _metadata(
-        self, client: RpcClient, essential: Call, held: Sequence[str], block: str, refresh: bool
+        self, client: Caller, essential: Call, held: Sequence[str], block: str, refresh: bool
     ) -> Mapping[str, TokenMeta]:
         metas = {address: self._listed[address] for address in held if address in self._listed}
         unlisted = [address for address in held if address not in metas]

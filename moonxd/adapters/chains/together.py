@@ -7,11 +7,11 @@ from typing import NamedTuple
 
 from ...domain.address import NATIVE
 from ...domain.token import ChainSnapshot, TokenBalance, TokenMeta, TokenRef
-from ..rpc import RpcClient
 from ..rpc.errors import Garbage, RpcError
 from .abi import BALANCE_OF, GET_ETH_BALANCE, MULTICALL3, Call, Result, address_bytes, address_call, decode_uint
 from .aggregate import aggregate, is_lagging
-from .multicall import MulticallReader
+from .multicall import BLOCK_TIME, MulticallReader
+from .reading import Caller, Unpinned
 from .tokens import coin_balance
 
 _MULTICALL = address_bytes(MULTICALL3)
@@ -43,53 +43,56 @@ class SharingReader(MulticallReader):
         if not asked:
             return ()
 
-        async def attempt(client: RpcClient) -> tuple[ChainSnapshot, ...]:
+        async def attempt(client: Caller) -> tuple[ChainSnapshot, ...]:
             try:
                 return await self._read_all(client, asked, refresh_metadata)
-            except RpcError as error:
-                if not is_lagging(error):
+            except (RpcError, Unpinned) as error:
+                if isinstance(error, RpcError) and not is_lagging(error):
                     raise
                 return await self._read_all(client, asked, refresh_metadata)
 
-        return await self._endpoints.run(attempt)
+        return await self._endpoints.run_hedged(attempt)
 
     async def describe(self, tokens: Sequence[str]) -> Mapping[str, TokenMeta]:
         """See ports.TokenReader. Listed tokens keep what their list says."""
 
-        async def attempt(client: RpcClient) -> Mapping[str, TokenMeta]:
-            block = hex(await self._head(client))
+        async def attempt(client: Caller) -> Mapping[str, TokenMeta]:
+            block = hex((await self._head(client)).height)
             essential = Call(_MULTICALL, address_call(GET_ETH_BALANCE, NATIVE))
             return await self._metadata(client, essential, tokens, block, True)
 
         return await self._endpoints.run(attempt)
 
-    async def _read_all(
-        self, client: RpcClient, wallets: Sequence[_Wallet], refresh: bool
-    ) -> tuple[ChainSnapshot, ...]:
+    async def _read_all(self, client: Caller, wallets: Sequence[_Wallet], refresh: bool) -> tuple[ChainSnapshot, ...]:
         block = await self._head(client)
         aside = self._quarantined(sorted({token for wallet in wallets for token in wallet.tokens}))
         plan = [tuple(token for token in wallet.tokens if token not in aside) for wallet in wallets]
-        calls = []
+        calls = [BLOCK_TIME]
         for wallet, tokens in zip(wallets, plan, strict=True):
             balance_of = address_call(BALANCE_OF, wallet.address)
             calls.append(Call(_MULTICALL, address_call(GET_ETH_BALANCE, wallet.address)))
             calls += [Call(address_bytes(token), balance_of) for token in tokens]
         # The first wallet's coin is what cannot fail on a sound endpoint.
-        coin, results = await aggregate(client, calls[0], calls[1:], hex(block), chunk=self._chunk * _WIDER)
+        essential = calls[1]
+        coin, (answered, *results) = await aggregate(
+            client, essential, [calls[0], *calls[2:]], hex(block.height), chunk=self._chunk * _WIDER
+        )
+        self._check_pin(client, block, answered)
         answers = iter((coin, *results))
         read = [
             self._sorted_out(client, wallet, next(answers), {token: next(answers) for token in tokens}, aside)
             for wallet, tokens in zip(wallets, plan, strict=True)
         ]
         held = sorted({token for _, balances, _ in read for token in balances})
-        metas = await self._metadata(client, calls[0], held, hex(block), refresh)
+        metas = await self._metadata(client, essential, held, hex(block.height), refresh)
         return tuple(
-            self._snapshot(block, coin_raw, balances, metas, quarantined) for coin_raw, balances, quarantined in read
+            self._snapshot(block.height, coin_raw, balances, metas, quarantined)
+            for coin_raw, balances, quarantined in read
         )
 
     def _sorted_out(
         self,
-        client: RpcClient,
+        client: Caller,
         wallet: _Wallet,
         coin: Result,
         results: Mapping[str, Result],

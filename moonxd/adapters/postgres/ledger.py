@@ -28,6 +28,7 @@ from ...domain.ledger import (
     storable_json,
 )
 from . import wire
+from .breakers import PostgresBreakers
 from .connection import assert_supported
 from .errors import COLLISIONS, bordered
 from .migrate import assert_current
@@ -164,6 +165,10 @@ class PostgresLedger:
     async def backlog(self) -> int:
         rows = await self._ask("counting events", "SELECT count(*) FROM moonxd_outbox WHERE published_at IS NULL")
         return int(rows[0][0])
+
+    def breakers(self) -> PostgresBreakers:
+        """Where the states of breakers are kept, in the same database."""
+        return PostgresBreakers(self._ask, self._change)
 
     # ---- one statement, one transaction --------------------------------------------------------------------------
 

@@ -70,6 +70,10 @@ class Refused(Permanent):
     outcome: ClassVar[str] = "refused"
 
 
+class KeyRefused(Refused):
+    """The endpoint will not serve this key, plan or address of ours: asking again helps only after a change."""
+
+
 #: What a request may raise, for callers that want to go on to another endpoint.
 FAILURES = (EndpointError, Refused)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractAsyncContextManager
 from itertools import count
 from typing import Any, NamedTuple, TypeVar
 
@@ -18,6 +19,7 @@ from .errors import (
     EndpointError,
     Garbage,
     HttpFailure,
+    KeyRefused,
     RateLimited,
     Refused,
     RpcError,
@@ -72,8 +74,12 @@ def _clean(text: str) -> str:
     return clean_text(text[: 2 * _TEXT_MAX], _TEXT_MAX) or ""
 
 
+#: What every exchange passes through, given its methods: a limiter may hold it back, and sees how it ends.
+Gate = Callable[[Sequence[str]], AbstractAsyncContextManager[None]]
+
+
 class RpcClient:
-    """JSON-RPC at one endpoint. `timeout_s` bounds each exchange, `max_body` each answer in bytes."""
+    """JSON-RPC at one endpoint. `timeout_s` bounds each exchange (not the wait at `gate`), `max_body` each answer."""
 
     def __init__(
         self,
@@ -83,12 +89,14 @@ class RpcClient:
         timeout_s: float = 10.0,
         max_body: int = MAX_BODY,
         on_call: Observer | None = None,
+        gate: Gate | None = None,
     ) -> None:
         self._transport = transport
         self._endpoint = endpoint
         self._timeout_s = timeout_s
         self._max_body = max_body
         self._on_call = on_call
+        self._gate = gate
         # Ids never repeat on an endpoint, so a late answer to another question cannot pass for ours.
         self._ids = count(1)
 
@@ -113,7 +121,7 @@ class RpcClient:
             result: T = self._result(answer, method, kind)
             return result
 
-        return await self._exchange(method, request, read)
+        return await self._pass((method,), method, request, read)
 
     async def batch(self, calls: Sequence[Call]) -> list[Any]:
         """The results in the order of `calls`; the place of a call that failed holds its error, not raised.
@@ -138,7 +146,7 @@ class RpcClient:
             answers = {answer.id: answer for answer in self._decoded(reply, label, _decode_answers)}
             return [self._one(answers.get(number), call) for number, call in zip(numbers, calls, strict=True)]
 
-        return await self._exchange(label, self._endpoint.post(body), read)
+        return await self._pass([call.method for call in calls], label, self._endpoint.post(body), read)
 
     def _one(self, answer: _Answer | None, call: Call) -> Any:
         if answer is None:
@@ -149,6 +157,12 @@ class RpcClient:
             return self._result(answer, call.method, call.kind)
         except Garbage as error:
             return error
+
+    async def _pass(self, methods: Sequence[str], label: str, request: bytes, read: Callable[[Reply], T]) -> T:
+        if self._gate is None:
+            return await self._exchange(label, request, read)
+        async with self._gate(methods):
+            return await self._exchange(label, request, read)
 
     async def _exchange(self, method: str, request: bytes, read: Callable[[Reply], T]) -> T:
         started = time.perf_counter()
@@ -195,7 +209,7 @@ def rpc_error(
     if code in _LIMITED_CODES or _LIMITED.search(text):
         return RateLimited(where, retry_after=retry_after)
     if _UNAUTHORISED.search(text):
-        return Refused(f"{where}; check the endpoint's key and plan")
+        return KeyRefused(f"{where}; check the endpoint's key and plan")
     if code == _UNKNOWN_METHOD:
         return Refused(f"{where}; this endpoint cannot serve us, configure another one")
     return RpcError(where, code=code, text=text)
@@ -210,7 +224,7 @@ def status_error(endpoint: Endpoint, reply: Reply, method: str) -> EndpointError
     if status == 429:
         return RateLimited(where, retry_after=reply.retry_after)
     if status in (401, 402, 403):
-        return Refused(f"{where}; the key, the plan or our address is refused: check the endpoint's configuration")
+        return KeyRefused(f"{where}; the key, the plan or our address is refused: check the endpoint's configuration")
     if status in (413, 414):
         return TooLarge(where)
     if inner is not None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Protocol, TypeVar
 from uuid import UUID
 
 import trio
@@ -24,18 +22,9 @@ from ...domain.ledger import (
     StoredEvent,
 )
 from . import reads, writes
+from .breakers import Runner, SqliteBreakers
 from .database import open_file
 from .thread import DatabaseThread
-
-R = TypeVar("R")
-
-
-class Runner(Protocol):
-    """Runs work on the connection, each piece in a transaction of its own."""
-
-    async def read(self, work: Callable[[sqlite3.Connection], R]) -> R: ...
-
-    async def write(self, work: Callable[[sqlite3.Connection], R]) -> R: ...
 
 
 class SqliteLedger:
@@ -97,6 +86,10 @@ class SqliteLedger:
 
     async def backlog(self) -> int:
         return await self._runner.read(reads.backlog)
+
+    def breakers(self) -> SqliteBreakers:
+        """Where the states of breakers are kept, in the same file."""
+        return SqliteBreakers(self._runner, self._now)
 
 
 @asynccontextmanager
