@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from .schema import ChainHealth, Child, Rates, Snapshot
+from .schema import Breaker, ChainHealth, Child, Rates, Snapshot
 
 _FAILURES = 100
+#: States of a breaker, the worst last.
+_MODES = ("closed", "half-open", "open", "cordoned")
 
 
 def merged(own: Snapshot, workers: Mapping[str, Snapshot]) -> Snapshot:
@@ -37,6 +39,7 @@ def merged(own: Snapshot, workers: Mapping[str, Snapshot]) -> Snapshot:
         rates=_rates([part.rates for part in parts]),
         running=tuple(sorted((job for part in parts for job in part.running), key=lambda job: job.started_at)),
         chains=_chains([chain for part in parts for chain in part.chains]),
+        breakers=_breakers([part.breakers for part in (own, *parts) if part.breakers is not None]),
         failures=tuple(failures[:_FAILURES]),
         children=(*own.children, *_troubled(workers)),
     )
@@ -73,6 +76,22 @@ def _both(one: ChainHealth, other: ChainHealth) -> ChainHealth:
         p95=max((value for value in (one.p95, other.p95) if value is not None), default=None),
         last_error=one.last_error or other.last_error,
     )
+
+
+def _breakers(pictures: Sequence[tuple[Breaker, ...]]) -> tuple[Breaker, ...] | None:
+    """Each process has its own view of an endpoint: the worst is shown."""
+    if not pictures:
+        return None
+    found: dict[str, Breaker] = {}
+    for row in (row for rows in pictures for row in rows):
+        known = found.get(row.name)
+        if known is None or _severity(row) > _severity(known):
+            found[row.name] = row
+    return tuple(found[name] for name in sorted(found))
+
+
+def _severity(breaker: Breaker) -> tuple[int, int]:
+    return (_MODES.index(breaker.state) if breaker.state in _MODES else -1, breaker.failures)
 
 
 def _troubled(workers: Mapping[str, Snapshot]) -> list[Child]:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 
 from moonxd.api.merge import merged
-from moonxd.api.schema import ChainHealth, Child, Failure, Rates, RunningJob, Snapshot
+from moonxd.api.schema import Breaker, ChainHealth, Child, Failure, Rates, RunningJob, Snapshot
 from tests.control.harness import PICTURE
 
 
@@ -70,6 +70,21 @@ def test_counts_are_added_up_and_percentiles_are_not() -> None:
         ("b", 1, 1, None, None),
     ]
     assert [part.name for part in all_.children] == ["control", "w-1/leases"], "what is well would only fill the board"
+
+
+def test_the_worst_view_of_a_breaker_is_shown() -> None:
+    def breakers(**states: str) -> tuple[Breaker, ...]:
+        return tuple(Breaker(name=name, state=state, failures=2) for name, state in states.items())
+
+    own = picture(breakers=breakers(a="closed", b="closed"))
+    workers = {
+        "w-1": picture(breakers=breakers(a="open", b="half-open")),
+        "w-2": picture(breakers=breakers(a="closed")),
+    }
+    shown = merged(own, workers).breakers
+    assert shown is not None
+    assert [(one.name, one.state) for one in shown] == [("a", "open"), ("b", "half-open")]
+    assert merged(PICTURE, {"w-1": PICTURE}).breakers is None, "none are configured"
 
 
 def test_workers_that_have_done_nothing_yet_have_no_percentiles() -> None:
