@@ -21,6 +21,7 @@ from .output import Json, connect, note, print_json, say
 _POLL_S = 30.0
 _ENDED = ("completed", "failed")
 #: Types whose jobs are about a list of wallets, be it a short one.
+_ONE = ("portfolio-sync", "sync-job")
 _MANY = ("bulk-sync", "chain-sync")
 
 
@@ -65,6 +66,8 @@ def enqueue(
     json: Json = False,
 ) -> None:
     """Add a job to the queue. With --wait --json prints the ended job: its `state` and return value (`result`)."""
+    if type in _ONE and (user is None or len(wallet or ()) != 1):
+        raise typer.BadParameter(f"{type} is about one wallet of one user: give --user and one --wallet")
     ask = EnqueueRequest(
         type=type,
         user_id=user,

@@ -12,6 +12,7 @@ from moonxd.api import calls
 from moonxd.api.client import ApiError
 from moonxd.api.messages import PauseRequest
 from tests.cli.test_serve import cli
+from tests.services import have
 from tests.services.daemon import DaemonProcess, StartDaemon, until
 from tests.services.redis import RedisServer
 from tests.services.simulator import SimulatorProcess
@@ -52,7 +53,8 @@ def test_a_job_is_cancelled_from_the_daemon_that_does_not_run_it(
         while client.call(calls.job(job_id)).state != "failed":
             assert time.monotonic() - began < 5
     took = time.monotonic() - began
-    assert took < 0.1 + 0.1, f"{took:.3f} s, the client's own connections included"
+    have("cancel elsewhere", f"{took * 1000:.0f} ms from the call until the job had failed")
+    assert took < 0.1, f"{took:.3f} s, HTTP and looking at the job included"
 
     ended = call(north, calls.job(job_id))
     assert ended.reason == "cancelled by an operator"
