@@ -12,7 +12,9 @@ BENCHMARKS = {
     "queue": "no-op jobs beside npm's and PyPI's workers, and Redis' own ceiling",
     "rpc": "CPU per JSON-RPC request beside httpx",
     "sync": "a whole wallet sync: overhead, throughput, memory, start, steps of the event loop",
+    "scheduler": "a million registered wallets, 50,000 of them due; manual jobs behind stale ones",
     "tui": "the live view",
+    "users": "what the rate limit and the breaker of users cost, and that they are exact",
 }
 
 
@@ -26,7 +28,7 @@ def main() -> int:
         parser.error(f"there is no benchmark {unknown[0]!r}: use one of {', '.join(BENCHMARKS)}")
     if given.list:
         for name, what in BENCHMARKS.items():
-            print(f"{name:8}{what}")
+            print(f"{name:10}{what}")
         return 0
     # A process each: what one leaves in memory must not weigh on the next.
     codes = [_run(name) for name in given.names or BENCHMARKS]

@@ -211,6 +211,7 @@ class World:
             **self.sim.environ,
             **(self.parts.environ if self.parts else {}),
             "MOONXD_STATE_DIR": str(state),
+            "MOONXD_RATE_LIMIT__ENABLED": "false",
             "MOONXD_WORKER__CONCURRENCY": str(slots),
             **extra,
         }

@@ -1,4 +1,5 @@
-"""The composition root: one Trio process, every part a supervised child. With wiring.py it alone knows every room.
+"""The composition root: one Trio process, every part a supervised child. With parts.py and wiring.py it alone knows
+every room: wiring.py opens the outside, parts.py joins, this one says when each part runs.
 
 Start: redis-server (embedded) -> Redis, ledger -> control socket -> leases, janitor, stalled check -> consumer.
 Stop: stop claiming -> let running jobs finish until the deadline -> cancel and hand back the rest -> close in reverse.
@@ -7,51 +8,46 @@ Stop: stop claiming -> let running jobs finish until the deadline -> cancel and 
 from __future__ import annotations
 
 import logging
-import os
-import random
+import math
 import signal
-import socket
 import time
+from collections import deque
 from collections.abc import Callable
 from contextlib import AsyncExitStack
-from dataclasses import dataclass
 from functools import partial
 
+import msgspec
 import trio
 
 from . import wiring
 from .adapters.bullmq.queue import BullQueue
-from .adapters.redis.client import Redis, open_redis
+from .adapters.redis.client import Redis, RedisSettings, open_redis
+from .adapters.redis.embedded import AppendFsync, embedded_redis
+from .adapters.redis.server import check_server
+from .agents.alarm import Notice, torn_queue
 from .agents.breakers import BreakerKeeper, new_breakers
 from .agents.janitor import Janitor
-from .agents.sampler import Sampler
 from .agents.stalled import run_stalled_checker
-from .api.schema import Daemon as Identity
-from .cluster import Cluster, whole, worker_verbs
 from .config import Config, Loaded, diff_reloadable, secrets_in
-from .control.deps import Deps
-from .control.listening import run_control
-from .control.probe import probe
-from .control.server import ControlPlane
-from .domain.errors import ConfigError
+from .control.server import ControlPlane, serve_control
+from .control.socket import tcp_listeners, unix_listener
+from .domain.errors import ConfigError, Transient
 from .domain.job import Job, Outcome
-from .foundations import Foundations, reach_redis
 from .jobs import JOBS
 from .log import Logging
-from .membership import Hands, Membership
-from .metrics import Metrics
-from .sources import Sources
+from .parts import Parts, Site, assemble, policy
 from .supervisor import Child, Supervisor, open_supervisor, unless
 from .telemetry import Telemetry, outcome_word
 from .version import VERSION
 from .wiring import Database
-from .worker.attempt import Attempts, Policy
 from .worker.consumer import Consumer
-from .worker.handler import Handler
-from .worker.leases import LeaseKeeper
 
 log = logging.getLogger("moonxd.daemon")
 
+#: Seconds that Redis and the ledger may take to be reached at start; whoever supervises us tries again after that.
+REACH_S = 60.0
+#: Seconds that the control plane's clients get to read their last answer.
+CONTROL_GRACE_S = 1.0
 #: Seconds for cancelled jobs to be handed back.
 HAND_BACK_S = 5.0
 #: A row is orphaned only after its job would have been delivered again: this many lock durations and stalled checks.
@@ -78,23 +74,6 @@ async def serve(
         raise supervisor.failure
 
 
-@dataclass(frozen=True, slots=True)
-class _Parts:
-    """What is open while the daemon works."""
-
-    ledger: Database
-    queue: BullQueue
-    leases: LeaseKeeper
-    keeper: BreakerKeeper
-    sources: Sources
-    consumer: Consumer
-    attempts: Attempts
-    sampler: Sampler
-    plane: ControlPlane
-    membership: Membership
-    cluster: Cluster | None
-
-
 class Daemon:
     """The state of one `serve`."""
 
@@ -109,10 +88,10 @@ class Daemon:
         self._state = "starting"
         self._started_at = time.time()
         self._worker = wiring.worker_name(config)
-        self._parts: _Parts | None = None
-        count = config.cluster.count(wiring.cores())
-        #: Worker processes under this one; 0 when it is a worker itself.
-        self._heads = count if count > 1 else 0
+        self._redis_settings: RedisSettings | None = None
+        self._parts: Parts | None = None
+        #: For whoever looks after the daemon; sent once there is a ledger.
+        self._notices: deque[Notice] = deque()
 
     # ---- start and stop ------------------------------------------------------------------------------------------
 
@@ -136,7 +115,7 @@ class Daemon:
                 await supervisor.stop_child(child.name)
         log.info("stopped")
 
-    async def _drain(self, parts: _Parts) -> None:
+    async def _drain(self, parts: Parts) -> None:
         self._state = "draining"
         if parts.cluster is not None:
             await parts.cluster.drain(self._hurry)
@@ -158,17 +137,16 @@ class Daemon:
 
     # ---- opening -------------------------------------------------------------------------------------------------
 
-    async def _open(self, supervisor: Supervisor, resources: AsyncExitStack) -> _Parts | None:
+    async def _open(self, supervisor: Supervisor, resources: AsyncExitStack) -> Parts | None:
         """None when we were told to stop meanwhile."""
         config = self.config
         wiring.make_state_dir(config.state_dir)
-        grounds = Foundations(config, self.stop)
-        settings = await grounds.redis(supervisor)
+        settings = await self._redis(supervisor)
         if settings is None:
             return None
         redis = await resources.enter_async_context(open_redis(settings))
-        await unless(self.stop, partial(reach_redis, redis))
-        ledger = await grounds.ledger(resources)
+        await unless(self.stop, partial(_reach_redis, redis))
+        ledger = await self._ledger(resources)
         if ledger is None or self.stop.is_set():
             return None
         queue = BullQueue(
@@ -184,140 +162,61 @@ class Daemon:
         keeper = BreakerKeeper(self._breakers, ledger.breakers(), recovered=self.telemetry.state_recovered)
         await keeper.recover()
         sources = wiring.new_sources(config, redis, self.telemetry, self._breakers)
-        return self._assemble(redis, ledger, queue, sources, keeper, supervisor)
-
-    def _open_cluster(self, membership: Membership, supervisor: Supervisor) -> Cluster | None:
-        """None when this process does the work itself."""
-        if not self._heads:
-            return None
-        names = tuple(f"{self._worker}-{number}" for number in range(1, self._heads + 1))
-        return Cluster(
-            names,
-            start=lambda number: wiring.start_worker(self.config, names[number - 1], number),
-            fleet=membership.fleet,
-            ask=membership.ask,
-            supervisor=supervisor,
-            drain_s=self.config.daemon.drain_s,
-        )
-
-    def _assemble(
-        self,
-        redis: Redis,
-        ledger: Database,
-        queue: BullQueue,
-        sources: Sources,
-        keeper: BreakerKeeper,
-        supervisor: Supervisor,
-    ) -> _Parts:
-        config = self.config
-        leases = LeaseKeeper(ledger, lease_s=config.worker.lock_s)
-        consumer: Consumer
-        attempts = Attempts(
-            ledger=ledger,
-            leases=leases,
-            env=sources,
-            clock=wiring.WallClock(),
-            policy=self._policy(config),
-            rand=random.random,
-            step=self.telemetry.job_step,
-            cancelled=lambda job_id: consumer.is_cancelled(job_id),
-        )
-        consumer = Consumer(
-            queue,
-            Handler(attempts, slots=config.worker.slots, page=config.worker.batch_size, progress=queue.progress),
-            slots=config.worker.slots,
-            lock_s=config.worker.lock_s,
-            doomed=attempts.doomed,
-            on_started=self._job_started,
-            on_settled=self._job_settled,
-        )
-
-        hands = Hands(0 if self._heads else config.worker.slots, consumer, attempts)
-        sampler = self._sampler(redis, queue, hands, supervisor)
-        metrics = Metrics(self.telemetry, sampler.sample, queue.oldest_waiting)
-        membership = self._membership(redis, queue.name, hands, sampler, metrics)
-        cluster = self._open_cluster(membership, supervisor)
-        sample, scrape = whole(sampler, metrics, cluster)
-        plane = ControlPlane(
-            Deps(
-                queue_name=queue.name,
+        return assemble(
+            Site(
+                config=config,
                 worker=self._worker,
-                queue_admin=queue,
-                ledger=ledger,
-                letters=ledger,
-                outbox=ledger,
-                sample=sample,
-                cancel_running=hands.cancel,
-                pause_worker=hands.pause if cluster is None else cluster.pause,
-                dependencies=partial(probe, {"redis": partial(redis.call, "PING"), "database": ledger.ping}),
-                metrics=scrape,
-                upkeep=queue,
-                workers=membership.workers,
-                ask_worker=membership.ask,
-                restart_workers=None if cluster is None else cluster.restart,
-                terms=lambda: attempts.policy.terms,
+                started_at=self._started_at,
+                telemetry=self.telemetry,
                 breakers=self._breakers,
+                redis=redis,
+                ledger=ledger,
+                queue=queue,
+                sources=sources,
+                keeper=keeper,
+                supervisor=supervisor,
+                notices=self._notices,
+                state=lambda: self._state,
+                job_started=self._job_started,
+                job_settled=self._job_settled,
             )
         )
-        return _Parts(ledger, queue, leases, keeper, sources, consumer, attempts, sampler, plane, membership, cluster)
 
-    def _sampler(self, redis: Redis, queue: BullQueue, hands: Hands, supervisor: Supervisor) -> Sampler:
-        return Sampler(
-            identity=self._identity(redis),
-            queue=queue,
-            queue_name=queue.name,
-            telemetry=self.telemetry,
-            children=supervisor.children,
-            slots=hands.slots,
-            state=lambda: self._state,
-            breakers=self._breakers.views,
-        )
+    async def _redis(self, supervisor: Supervisor) -> RedisSettings | None:
+        if self.config.redis.is_external:
+            return wiring.redis_settings(self.config)
+        await supervisor.start(Child(name="redis-server", body=self._run_redis_server, start_s=math.inf))
+        return self._redis_settings
 
-    def _membership(self, redis: Redis, queue: str, hands: Hands, sampler: Sampler, metrics: Metrics) -> Membership:
-        return Membership(
-            wiring.open_fleet(redis, self.config),
-            identity=self._identity(redis),
-            queue=queue,
-            telemetry=self.telemetry,
-            hands=hands,
-            state=lambda: self._state,
-            interval_s=self.config.worker.heartbeat_interval_s,
-            is_worker=not self._heads,
-            verbs=worker_verbs(sampler, metrics),
-        )
+    async def _run_redis_server(self, ready: Callable[[], None]) -> None:
+        redis = self.config.redis
+        binary = str(redis.server) if redis.server else None
+        appendfsync: AppendFsync = "always" if redis.appendfsync == "always" else "everysec"
+        async with embedded_redis(self.config.state_dir, appendfsync=appendfsync, binary=binary) as server:
+            self._redis_settings = msgspec.structs.replace(server.settings, connections=wiring.connections(self.config))
+            if server.was_torn:
+                self._notices.append(torn_queue(self.config.state_dir))
+            ready()
+            code = await server.wait_dead()
+        raise Transient(f"redis-server ended with code {code}: its log is {self.config.state_dir / 'redis.log'}")
 
-    def _policy(self, config: Config) -> Policy:
-        return Policy(
-            worker_id=self._worker,
-            version=VERSION,
-            attempts=config.queue.attempts,
-            backoff=config.queue.backoff,
-            timeout_s=config.worker.timeout_s,
-            snapshot_every_s=config.worker.snapshot_every_s,
-            terms=wiring.job_terms(config),
-        )
-
-    def _identity(self, redis: Redis) -> Identity:
-        return Identity(
-            version=VERSION,
-            pid=os.getpid(),
-            worker=self._worker,
-            host=socket.gethostname(),
-            state="starting",
-            started_at=self._started_at,
-            slots=0,
-            slots_busy=0,
-            is_paused=False,
-            rss_bytes=0,
-            cpu=0.0,
-            loop_lag=0.0,
-            redis=redis.settings.where if self.config.redis.is_external else "embedded",
-            database=wiring.ledger_name(self.config),
-        )
+    async def _ledger(self, resources: AsyncExitStack) -> Database | None:
+        """Raises Transient when the database stays away for REACH_S."""
+        deadline, pause = trio.current_time() + REACH_S, 0.5
+        while not self.stop.is_set():
+            try:
+                return await resources.enter_async_context(wiring.open_ledger(self.config))
+            except Transient as error:
+                if trio.current_time() + pause > deadline:
+                    raise
+                log.warning("the ledger is not there yet: %s", error)
+            await trio.sleep(pause)
+            pause = min(pause * 2, 5.0)
+        return None
 
     # ---- children ------------------------------------------------------------------------------------------------
 
-    def _children(self, parts: _Parts) -> tuple[Child, ...]:
+    def _children(self, parts: Parts) -> tuple[Child, ...]:
         """In the order of their start; the consumer last, so that it claims nothing before everything works."""
         worker = self.config.worker
         orphaned_s = ORPHAN_FACTOR * (worker.lock_s + worker.stalled_interval_s)
@@ -330,13 +229,31 @@ class Daemon:
             Child(name="leases", body=parts.leases.run),
             Child(name="sampler", body=parts.sampler.run, critical=False),
             Child(name="janitor", body=janitor.run, critical=False),
+            Child(name="pruner", body=parts.pruner.run, critical=False),
+            Child(name="alarm", body=parts.alarm.run, critical=False),
             Child(name="stalled-check", body=partial(self._run_stalled_check, parts.queue)),
+            *parts.periodic.children(),
             *parts.membership.children(),
             *(parts.cluster.children() if parts.cluster else (consumer,)),
         )
 
     async def _run_control(self, plane: ControlPlane, ready: Callable[[], None]) -> None:
-        await run_control(plane, self.config.socket, self.config.daemon.socket_mode, self.config.http.listen, ready)
+        config = self.config
+        with unix_listener(config.socket, mode=config.daemon.socket_mode) as listener:
+            listeners = [listener]
+            if config.http.listen is not None:
+                listeners += await tcp_listeners(str(config.http.listen))
+            stop = trio.Event()
+            async with trio.open_nursery() as nursery:
+                await nursery.start(partial(serve_control, plane, listeners, stop, grace=CONTROL_GRACE_S))
+                ready()
+                try:
+                    await trio.sleep_forever()
+                finally:
+                    # Cancelled by the supervisor: the clients still get their last answer, within the grace.
+                    nursery.cancel_scope.shield = True
+                    nursery.cancel_scope.deadline = trio.current_time() + CONTROL_GRACE_S + 1
+                    stop.set()
 
     async def _run_stalled_check(self, queue: BullQueue, ready: Callable[[], None]) -> None:
         ready()
@@ -356,6 +273,7 @@ class Daemon:
         self.telemetry.job_settled(job.id, word, reason)
         if outcome is not None and self._parts is not None:
             self._parts.plane.settled(job, outcome)
+            self._parts.alarm.settled(outcome)
 
     # ---- signals -------------------------------------------------------------------------------------------------
 
@@ -389,6 +307,13 @@ class Daemon:
         self._logging.set_level(loaded.config.log.level)
         self._logging.add_secrets(secrets_in(loaded.config))
         if self._parts is not None:
-            self._parts.attempts.policy = self._policy(loaded.config)
+            self._parts.attempts.policy = policy(loaded.config, self._worker)
+            self._parts.pruner.keep = wiring.retention(loaded.config)
             self._parts.sources.replace(loaded.config)
         log.info("reloaded: %s", ", ".join(applied))
+
+
+async def _reach_redis(redis: Redis) -> None:
+    await redis.wait_connected(REACH_S)
+    for warning in (await check_server(redis)).warnings:
+        log.warning("Redis: %s", warning)

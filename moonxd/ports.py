@@ -7,11 +7,13 @@ help, Permanent when it cannot), never swallow a cancellation, bound every wait,
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any, Protocol, runtime_checkable
 from uuid import UUID
 
 from .domain.chain import Chain
 from .domain.fleet import Answer, Heartbeat, Order
+from .domain.guard import Window
 from .domain.job import Claim, Counts, Job, JobState, JobView, NewJob, Outcome, StalledSweep
 from .domain.ledger import (
     Admission,
@@ -19,13 +21,22 @@ from .domain.ledger import (
     DeadLetter,
     Decision,
     Ending,
+    Event,
     Lease,
+    LetterFilter,
     Operation,
+    Page,
+    PastPortfolio,
     Portfolio,
+    Pruned,
+    Retention,
     StoredEvent,
 )
 from .domain.quota import Charge
+from .domain.schedule import Change, Figures, Mark, Registration, Scheduled, Taken, Targets
 from .domain.token import ChainSnapshot, Price, TokenMeta, TokenRef
+
+ANY_LETTER = LetterFilter()
 
 
 class Clock(Protocol):
@@ -189,10 +200,84 @@ class DeadLetters(Protocol):
 
     async def letter(self, queue: str, job_id: str) -> DeadLetter | None: ...
 
-    async def letters(self, queue: str, *, limit: int = 50) -> tuple[DeadLetter, ...]: ...
+    async def letters(
+        self, queue: str, *, limit: int = 50, wanted: LetterFilter = ANY_LETTER, after: Page | None = None
+    ) -> tuple[DeadLetter, ...]:
+        """Newest first; `after` is where the page before ended."""
+        ...
+
+    async def count_letters(self, queue: str, wanted: LetterFilter) -> int: ...
 
     async def exhume(self, queue: str, job_ids: Sequence[str]) -> int:
-        """Forget copies (their jobs were requeued); how many."""
+        """Forget copies (their jobs were requeued, or are not wanted any more); how many."""
+        ...
+
+
+class History(Protocol):
+    """What wallets held before."""
+
+    async def history(
+        self,
+        wallet: str,
+        *,
+        user_id: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 50,
+    ) -> tuple[PastPortfolio, ...]:
+        """Snapshots with since <= time < until, newest first."""
+        ...
+
+
+class LedgerUpkeep(Protocol):
+    """What the ledger is asked beside the jobs' own course."""
+
+    async def window_frees_at(self, user_id: str, window: Window) -> datetime | None:
+        """When the user's next counted sync may be admitted; None: now. Only looks."""
+        ...
+
+    async def prune(self, keep: Retention, limit: int) -> Pruned:
+        """Remove at most `limit` rows of each table that are older than `keep` says, in one short transaction."""
+        ...
+
+    async def tell(self, events: Sequence[Event]) -> None:
+        """Put events into the outbox that belong to no job's change; repeating one changes nothing."""
+        ...
+
+
+class Schedule(Protocol):
+    """Which wallets are synced periodically, and when each is due. Shared by all daemons of one ledger."""
+
+    async def register(self, wallets: Sequence[Registration]) -> int:
+        """Add wallets, or note that the users of known ones are active; how many were new. One transaction."""
+        ...
+
+    async def take(self, limit: int, hold_s: float, *, even_paused: bool = False) -> Taken:
+        """Up to `limit` due wallets, rich ones first, for the caller alone during `hold_s`; none while paused."""
+        ...
+
+    async def mark(self, marks: Sequence[Mark]) -> None:
+        """Say what became of wallets that were taken."""
+        ...
+
+    async def change(self, user_id: str, wallet: str | None, change: Change) -> int:
+        """Change one wallet of a user, or all (None); how many there are."""
+        ...
+
+    async def remove(self, user_id: str, wallet: str | None) -> int:
+        """Forget one wallet of a user, or all; how many there were."""
+        ...
+
+    async def page(
+        self, *, user_id: str | None = None, after: tuple[str, str] | None = None, limit: int = 50
+    ) -> tuple[Scheduled, ...]:
+        """Registered wallets by user and wallet, those behind the key `after`."""
+        ...
+
+    async def figures(self, targets: Targets) -> Figures: ...
+
+    async def pause(self, paused: bool, reason: str | None = None) -> None:
+        """For every daemon, until resumed."""
         ...
 
 

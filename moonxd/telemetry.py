@@ -6,6 +6,7 @@ No user id, wallet or URL becomes a metric label.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Mapping
@@ -89,6 +90,18 @@ class Telemetry:
         self._restarts = Counter("moonxd_child_restarts", "Restarts of supervised parts", ["child"], registry=reg)
         self._opened = Counter("circuit_breaker_open", "Openings and cordons of breakers", ["breaker"], registry=reg)
         self._recovery = Gauge("state_recovery_duration_seconds", "Time to take up breakers' states", registry=reg)
+        self._fresh = Gauge(
+            "moonxd_wallets_fresh_ratio", "Share of active wallets that are younger than their target", registry=reg
+        )
+        self._wallets = Gauge("moonxd_wallets", "Wallets of the schedule", ["state"], registry=reg)
+        self._drift = Gauge("moonxd_schedule_drift_seconds", "How late the latest wallet was queued", registry=reg)
+        self._held_back = Gauge("moonxd_schedule_held_back", "1 while the queue is too full for more", registry=reg)
+        self._slots = Counter("moonxd_schedule_slots", "Slots by what became of them", ["result"], registry=reg)
+        self._slots_told: dict[str, int] = {}
+        # Unknown until measured: 0 would alarm somebody on a daemon that measures nothing.
+        self._fresh.set(math.nan)
+        self._limited = Counter("rate_limit_exceeded", "Syncs that a user's rate limit kept waiting", registry=reg)
+        self._held = Counter("moonxd_breaker_held", "Syncs that a user's breaker kept waiting", registry=reg)
         self._running: dict[str, RunningJob] = {}
         self._failures: deque[Failure] = deque(maxlen=RECENT_FAILURES)
         self._durations = Window()
@@ -131,6 +144,10 @@ class Telemetry:
         if outcome in self._totals:
             self._totals[outcome] += 1
 
+    def turned_away(self, guard: str) -> None:
+        """A job that was not let in. `guard`: rate-limit | breaker."""
+        (self._limited if guard == "rate-limit" else self._held).inc()
+
     # ---- parts ---------------------------------------------------------------------------------------------------
 
     def rpc(self, chain_id: int, provider: str, outcome: str, seconds: float) -> None:
@@ -158,6 +175,20 @@ class Telemetry:
 
     def state_recovered(self, seconds: float) -> None:
         self._recovery.set(seconds)
+
+    def schedule(self, *, drift_s: float, is_held_back: bool, slots: Mapping[str, int]) -> None:
+        """How the scheduler stands; `slots` so far by result: queued, missed, and why others were skipped."""
+        self._drift.set(drift_s)
+        self._held_back.set(is_held_back)
+        for result, count in slots.items():
+            self._slots.labels(result).inc(count - self._slots_told.get(result, 0))
+            self._slots_told[result] = count
+
+    def freshness(self, ratio: float, wallets: Mapping[str, int]) -> None:
+        """Share of active wallets younger than their target, and wallets by state."""
+        self._fresh.set(ratio)
+        for state, count in wallets.items():
+            self._wallets.labels(state).set(count)
 
     # ---- views ---------------------------------------------------------------------------------------------------
 

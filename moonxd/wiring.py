@@ -5,11 +5,12 @@ from __future__ import annotations
 import logging
 import os
 import socket
-import sys
 import time
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections import deque
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import replace
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -17,40 +18,61 @@ from urllib.parse import parse_qsl, urlsplit
 
 import trio
 
-from .adapters.chains import Guards, TokenList, build_reader, builtin_tokens, parse_token_list
+from .adapters.chains import Guards as ProviderGuards
+from .adapters.chains import TokenList, build_reader, builtin_tokens, parse_token_list
 from .adapters.prices import SourceOptions, build_sources
-from .adapters.processes import ChildProcess
 from .adapters.redis.cache import RedisCache
 from .adapters.redis.client import Redis
-from .adapters.redis.embedded import socket_path_for
-from .adapters.redis.fleet import RedisFleet
 from .adapters.redis.quota import RedisQuota
 from .adapters.redis.settings import RedisSettings, parse_redis_url
 from .adapters.rpc import Transport, open_transport
-from .bundle import command
+from .agents.alarm import FailureAlarm, Notice
+from .agents.janitor import Pruner
+from .api.schema import Daemon as Identity
 from .config import Config
-from .config.jobs import backoff_of
+from .domain.alarm import AlarmRule
 from .domain.breaker import Policy
 from .domain.breakers import Breakers
 from .domain.chain import Chain
 from .domain.errors import ConfigError, Permanent
+from .domain.guard import Guards
 from .domain.job import JobOptions
+from .domain.ledger import Retention
 from .domain.pricing import Rules
 from .domain.token import TokenRef
-from .jobs import Env, Terms
-from .ports import BreakerStore, Cache, ChainReader, DeadLetters, Fleet, Ledger, Outbox, PriceSource, Quota
+from .jobs import Env
+from .ports import (
+    BreakerStore,
+    Cache,
+    ChainReader,
+    DeadLetters,
+    History,
+    Ledger,
+    LedgerUpkeep,
+    Outbox,
+    PriceSource,
+    Quota,
+    Schedule,
+)
 from .sources import Sources
 from .telemetry import Telemetry
+from .version import VERSION
 from .worker.pricing import PriceBook
 
 log = logging.getLogger("moonxd.wiring")
 
 #: Concurrent slots from which a second connection to Redis pays off.
 _SECOND_CONNECTION_FROM = 32
+_HOUR_S, _DAY_S = 3600.0, 86400.0
 
 
-class Database(Ledger, DeadLetters, Outbox, Protocol):
+class Database(Ledger, LedgerUpkeep, History, DeadLetters, Outbox, Protocol):
     """What a ledger's adapter gives beside the ledger itself."""
+
+    @property
+    def schedule(self) -> Schedule:
+        """Which wallets are synced periodically; shares the ledger's connections."""
+        ...
 
     async def ping(self) -> None: ...
 
@@ -117,17 +139,72 @@ def job_defaults(config: Config) -> JobOptions:
     )
 
 
-def job_terms(config: Config) -> dict[str, Terms]:
-    """By type's name."""
-    return {
-        name: Terms(
-            timeout_s=terms.timeout_s,
-            attempts=terms.attempts,
-            backoff=backoff_of(terms, config.queue.backoff),
-            share=terms.share,
-        )
-        for name, terms in config.jobs.by_type()
-    }
+def guards(config: Config) -> Guards:
+    return Guards(window=config.rate_limit.window, breaker=config.breaker.trip)
+
+
+def window_check(ledger: LedgerUpkeep, current: Callable[[], Guards]) -> Callable[[str], Awaitable[datetime | None]]:
+    """When a user's next counted sync may be admitted, by the guards in force at that moment."""
+
+    async def frees_at(user: str) -> datetime | None:
+        window = current().window
+        return None if window is None else await ledger.window_frees_at(user, window)
+
+    return frees_at
+
+
+def retention(config: Config) -> Retention:
+    """Without Kafka nobody will publish what lies in the outbox, so its age alone decides."""
+    keep = config.retention
+    operations_s = keep.operations_days * _DAY_S
+    return Retention(
+        history_s=keep.history_days * _DAY_S or None,
+        # The audit rows are what the rate limit counts.
+        operations_s=max(operations_s, config.rate_limit.window_s + _HOUR_S) if operations_s else None,
+        outbox_s=keep.outbox_days * _DAY_S or None,
+        outbox_rows=keep.outbox_rows or None,
+        unpublished=not config.kafka.is_external,
+    )
+
+
+def pruner(config: Config, ledger: LedgerUpkeep) -> Pruner:
+    return Pruner(
+        ledger,
+        retention(config),
+        interval_s=config.worker.janitor_interval_s,
+        limit=config.retention.batch_size,
+    )
+
+
+def failure_alarm(config: Config, ledger: LedgerUpkeep, notices: deque[Notice]) -> FailureAlarm:
+    alerts = config.alerts
+    rule = AlarmRule(
+        raise_at=alerts.failed_share,
+        clear_at=alerts.cleared_share,
+        window_s=alerts.window_s,
+        min_jobs=alerts.min_jobs,
+    )
+    return FailureAlarm(ledger, WallClock(), rule, notices, worker=worker_name(config), version=VERSION)
+
+
+def identity(config: Config, worker: str, redis: str, started_at: float) -> Identity:
+    """Who this daemon is, for the live view; what changes in it is filled in per sample."""
+    return Identity(
+        version=VERSION,
+        pid=os.getpid(),
+        worker=worker,
+        host=socket.gethostname(),
+        state="starting",
+        started_at=started_at,
+        slots=0,
+        slots_busy=0,
+        is_paused=False,
+        rss_bytes=0,
+        cpu=0.0,
+        loop_lag=0.0,
+        redis=redis if config.redis.is_external else "embedded",
+        database=ledger_name(config),
+    )
 
 
 @asynccontextmanager
@@ -182,25 +259,6 @@ def postgres_dsn(config: Config) -> str:
     return with_parameters(database.to_url().reveal(), files, database.statement_timeout_s)
 
 
-def start_worker(config: Config, name: str, number: int) -> ChildProcess:
-    """Worker `number` of this daemon as a process: our own command line, and what makes it a worker."""
-    more = ["--cluster-worker", str(number)]
-    if not config.redis.is_external:
-        more += ["--cluster-redis", str(socket_path_for(config.state_dir.absolute()))]
-    environ = {**os.environ, "MOONXD_DAEMON__WORKER_NAME": name, "MOONXD_STATE_DIR": str(config.state_dir)}
-    return ChildProcess([*command(), *sys.argv[1:], *more], environ)
-
-
-def cores() -> int:
-    """Those that this process may run on."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def open_fleet(redis: Redis, config: Config) -> Fleet:
-    """The workers of our queue, wherever they run."""
-    return RedisFleet(redis, f"{config.redis.key_prefix}fleet:{config.queue.prefix}:{config.queue.name}:")
-
-
 # ---- chains and prices: opened anew on a reload ------------------------------------------------------------------
 
 
@@ -239,7 +297,7 @@ async def open_env(
         yield Env(readers=readers, prices=book.lookup, chain_timeout_s=config.chains.read_timeout_s)
 
 
-def _guards(config: Config, breakers: Breakers, quota: Quota) -> Guards:
+def _guards(config: Config, breakers: Breakers, quota: Quota) -> ProviderGuards:
     providers, alchemy = config.providers, config.alchemy
     policy = Policy(
         window_s=providers.window_s,
@@ -251,7 +309,7 @@ def _guards(config: Config, breakers: Breakers, quota: Quota) -> Guards:
         probes=providers.probes,
         calm_s=providers.open_max_s,
     )
-    return Guards(
+    return ProviderGuards(
         breakers=breakers,
         policy=policy,
         quota=quota,
@@ -269,7 +327,7 @@ def _reader(
     tokens: TokenList,
     cache: Cache,
     telemetry: Telemetry,
-    guards: Guards,
+    guards: ProviderGuards,
 ) -> ChainReader:
     endpoints = config.chains.endpoints(chain.slug)
     key = config.alchemy_key(chain.slug)

@@ -1,4 +1,4 @@
-"""Closes what a crashed worker left open, so that no audit row says "running" for ever."""
+"""Closes what a crashed worker left open, so that no audit row says "running" for ever, and removes what is old."""
 
 from __future__ import annotations
 
@@ -8,9 +8,13 @@ from collections.abc import Callable
 import trio
 
 from ..domain.errors import Transient
-from ..ports import Ledger
+from ..domain.ledger import Retention
+from ..ports import Ledger, LedgerUpkeep
 
 log = logging.getLogger("moonxd.janitor")
+
+#: Seconds between two batches: other writers get their turn, and a backlog of years takes its time.
+_BREATH_S = 0.05
 
 
 class Janitor:
@@ -36,3 +40,42 @@ class Janitor:
             if closed:
                 log.warning("closed %d operations whose worker died", closed, extra={"closed": closed})
             await trio.sleep(self._interval_s)
+
+
+class Pruner:
+    """Every `interval_s`: what is older than `keep` says is removed, `limit` rows of each table at a time.
+
+    Any number of workers may do it at once: each removes what the others do not have in hand.
+    """
+
+    def __init__(self, ledger: LedgerUpkeep, keep: Retention, *, interval_s: float, limit: int) -> None:
+        self._ledger = ledger
+        self._interval_s = interval_s
+        self._limit = limit
+        #: May be replaced while it runs.
+        self.keep = keep
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        ready()
+        while True:
+            try:
+                await self.prune()
+            except Transient as error:
+                log.warning("old rows stay for now: %s", error)
+            await trio.sleep(self._interval_s)
+
+    async def prune(self) -> int:
+        """Remove everything that is too old; how many rows."""
+        removed = {"history": 0, "operations": 0, "outbox": 0}
+        while True:
+            batch = await self._ledger.prune(self.keep, self._limit)
+            counts = {"history": batch.history, "operations": batch.operations, "outbox": batch.outbox}
+            for table, count in counts.items():
+                removed[table] += count
+            if max(counts.values()) < self._limit:
+                break
+            await trio.sleep(_BREATH_S)
+        total = sum(removed.values())
+        if total:
+            log.info("removed %d old rows", total, extra=removed)
+        return total

@@ -8,6 +8,7 @@ from typing import Generic, TypeVar
 from urllib.parse import quote
 
 from . import messages as m
+from . import wallets
 from .schema import Snapshot
 
 T = TypeVar("T")
@@ -93,6 +94,40 @@ def requeue(ask: m.RequeueRequest) -> Call[m.RequeueResult]:
     return Call(method="POST", path="/v1/jobs/requeue", body=ask, answer=m.RequeueResult, patience=REQUEUE_PATIENCE_S)
 
 
+def dead_letters(
+    *,
+    reason: str | None = None,
+    name: str | None = None,
+    user: str | None = None,
+    older_than: float | None = None,
+    newer_than: float | None = None,
+    after: str | None = None,
+    limit: int = 50,
+) -> Call[m.DeadPage]:
+    params: dict[str, Param] = {
+        "reason": reason,
+        "name": name,
+        "user": user,
+        "olderThan": older_than,
+        "newerThan": newer_than,
+        "after": after,
+        "limit": limit,
+    }
+    return Call(method="GET", path="/v1/dlq", params=params, answer=m.DeadPage)
+
+
+def dead_letter(job_id: str) -> Call[m.JobDetail]:
+    return Call(method="GET", path="/v1/dlq/" + quote(job_id, safe=""), answer=m.JobDetail)
+
+
+def requeue_dead(ask: m.RequeueRequest) -> Call[m.RequeueResult]:
+    return Call(method="POST", path="/v1/dlq/requeue", body=ask, answer=m.RequeueResult, patience=REQUEUE_PATIENCE_S)
+
+
+def purge_dead(ask: m.PurgeRequest) -> Call[m.PurgeResult]:
+    return Call(method="POST", path="/v1/dlq/purge", body=ask, answer=m.PurgeResult, patience=REQUEUE_PATIENCE_S)
+
+
 def pause(ask: m.PauseRequest = _WHOLE_QUEUE) -> Call[m.PauseResult]:
     return Call(method="POST", path="/v1/workers/pause", body=ask, answer=m.PauseResult)
 
@@ -118,17 +153,30 @@ def change_breaker(name: str, action: str, ask: m.BreakerRequest) -> Call[m.Brea
     return Call(method="POST", path=f"/v1/breakers/{quote(name, safe='')}/{action}", body=ask, answer=m.BreakerView)
 
 
-def portfolio(wallet: str, user: str | None = None) -> Call[m.PortfolioReply]:
+def portfolio(wallet: str, user: str | None = None) -> Call[wallets.PortfolioReply]:
     return Call(
-        method="GET", path=f"/v1/portfolio/{quote(wallet, safe='')}", params={"user": user}, answer=m.PortfolioReply
+        method="GET",
+        path=f"/v1/portfolio/{quote(wallet, safe='')}",
+        params={"user": user},
+        answer=wallets.PortfolioReply,
+    )
+
+
+def history(
+    wallet: str, *, user: str | None = None, since: str | None = None, until: str | None = None, limit: int = 50
+) -> Call[wallets.HistoryReply]:
+    """`since` and `until` are ISO 8601 times or epoch seconds."""
+    params: dict[str, Param] = {"user": user, "since": since, "until": until, "limit": limit}
+    return Call(
+        method="GET", path=f"/v1/portfolio/{quote(wallet, safe='')}/history", params=params, answer=wallets.HistoryReply
     )
 
 
 def operations(
     *, user: str | None = None, wallet: str | None = None, status: str | None = None, limit: int = 50
-) -> Call[m.Operations]:
+) -> Call[wallets.Operations]:
     params: dict[str, Param] = {"user": user, "wallet": wallet, "status": status, "limit": limit}
-    return Call(method="GET", path="/v1/operations", params=params, answer=m.Operations)
+    return Call(method="GET", path="/v1/operations", params=params, answer=wallets.Operations)
 
 
 def events(after: int = 0, *, limit: int = 100) -> Call[m.EventsPage]:

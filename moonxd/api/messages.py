@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from datetime import datetime
-from decimal import Decimal
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
@@ -17,6 +16,7 @@ API_VERSION = 1
 MAX_BODY = 1_000_000
 
 Name = Annotated[str, msgspec.Meta(min_length=1, max_length=255)]
+Seconds = Annotated[float, msgspec.Meta(ge=0, le=315_360_000)]
 #: Milliseconds, up to ten years (what BullMQ can still put into a score).
 DelayMs = Annotated[int, msgspec.Meta(ge=0, le=315_360_000_000)]
 
@@ -135,18 +135,50 @@ class Promoted(Message, frozen=True, kw_only=True):
     state: str
 
 
-class RequeueRequest(Request, frozen=True, kw_only=True):
-    """Which jobs go back to waiting: `ids`, or those in `state` that match every filter given, or `all` of them."""
+class DeadFilter(Request, frozen=True, kw_only=True):
+    """Which failed jobs: `ids`, or those that match every filter given, or `all` of them."""
 
     ids: tuple[str, ...] = ()
-    state: Literal["failed", "completed"] = "failed"
     #: A part of the failure's reason, case-insensitive.
     reason: str | None = None
+    #: The job's name.
     name: str | None = None
     user: str | None = None
+    #: Failed longer ago than this, and more recently than this; seconds.
+    older_than: Seconds | None = None
+    newer_than: Seconds | None = None
     all: bool = False
     #: Only count.
     dry_run: bool = False
+    #: At most this many in one call; the answer says when there are more.
+    limit: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 10_000
+
+
+class RequeueRequest(DeadFilter, frozen=True, kw_only=True):
+    """Which jobs go back to waiting."""
+
+    state: Literal["failed", "completed"] = "failed"
+
+
+class PurgeRequest(DeadFilter, frozen=True, kw_only=True):
+    """Which failed jobs are forgotten for good, the ledger's copies included."""
+
+
+class PurgeResult(Message, frozen=True, kw_only=True):
+    """`removed` left the queue's failed set, `forgotten` copies left the ledger (most jobs are in both)."""
+
+    matched: int
+    removed: int
+    forgotten: int
+    more: bool = False
+
+
+class DeadPage(Message, frozen=True, kw_only=True):
+    """Jobs that failed for good, newest first. `next` is what to pass as `after` for older ones."""
+
+    total: int
+    jobs: tuple[JobDetail, ...]
+    next: str | None = None
 
 
 class RequeueResult(Message, frozen=True, kw_only=True):
@@ -297,66 +329,6 @@ class Ready(Message, frozen=True, kw_only=True):
     status: str
     dependencies: dict[str, DependencyState]
     problems: tuple[str, ...] = ()
-
-
-class HoldingView(Message, frozen=True, kw_only=True):
-    """`balance` is in base units, as text; None means unknown, never zero."""
-
-    chain_id: int
-    chain: str
-    address: str
-    symbol: str | None
-    name: str | None
-    decimals: int | None
-    balance: str
-    amount: Decimal | None
-    price_usd: Decimal | None
-    value_usd: Decimal | None
-    is_spam: bool
-    is_verified: bool
-
-
-class PortfolioView(Message, frozen=True, kw_only=True):
-    """One user's view of a wallet; spam and unpriced holdings are left out of the total."""
-
-    user_id: str
-    wallet: str
-    total_value_usd: Decimal
-    last_sync_at: datetime | None
-    sync_status: str | None
-    last_error: str | None
-    holdings: tuple[HoldingView, ...]
-
-
-class PortfolioReply(Message, frozen=True, kw_only=True):
-    wallet: str
-    portfolios: tuple[PortfolioView, ...]
-
-
-class OperationView(Message, frozen=True, kw_only=True):
-    """A row of `sync_operations`."""
-
-    id: UUID
-    user_id: str
-    wallet_address: str
-    type: str
-    status: str
-    priority: str
-    started_at: datetime | None
-    completed_at: datetime | None
-    #: Milliseconds.
-    duration: int | None
-    tokens_sync: int
-    chains_sync: int
-    total_value_usd: Decimal | None
-    error: str | None
-    retry_count: int
-    worker_id: str | None
-    metadata: dict[str, Any]
-
-
-class Operations(Message, frozen=True, kw_only=True):
-    operations: tuple[OperationView, ...]
 
 
 class EventView(Message, frozen=True, kw_only=True):

@@ -28,6 +28,8 @@ _SETTINGS = {
     "MOONXD_QUEUE__BACKOFF_DELAY_S": "0.5",
     "MOONXD_ALCHEMY__RETRY_DELAY_S": "0.1",
     "MOONXD_DAEMON__DRAIN_S": "2",
+    # Its few users sync all the time.
+    "MOONXD_RATE_LIMIT__ENABLED": "false",
 }
 
 

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
+from datetime import UTC
 from decimal import Decimal
 from typing import Annotated
 
 import typer
 
 from ..api import calls
-from ..api.messages import HoldingView, PortfolioView
+from ..api.calls import Call
+from ..api.wallets import HistoryReply, HoldingView, PortfolioView
 from .output import Json, age, connect, note, print_json, say, table, usd
 
 
@@ -17,9 +19,18 @@ def portfolio(
     wallet: Annotated[str, typer.Argument(help="The wallet's 0x address.")],
     user: Annotated[str | None, typer.Option(help="Only this user's view.")] = None,
     spam: Annotated[bool, typer.Option("--spam", help="Show spam tokens too.")] = False,
+    history: Annotated[bool, typer.Option("--history", help="What it was worth before, newest first.")] = False,
+    since: Annotated[str | None, typer.Option(help="With --history: not before this time (ISO 8601, UTC).")] = None,
+    until: Annotated[str | None, typer.Option(help="With --history: before this time.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="With --history: how many snapshots.")] = 50,
     json: Json = False,
 ) -> None:
     """Holdings of a wallet, most valuable first. A dash means unknown, never zero."""
+    if history:
+        _history(calls.history(wallet, user=user, since=since, until=until, limit=limit), as_json=json)
+        return
+    if since or until:
+        raise typer.BadParameter("--since and --until belong to --history")
     with connect() as daemon:
         reply = daemon.call(calls.portfolio(wallet, user))
     if json:
@@ -29,6 +40,31 @@ def portfolio(
         if number:
             say("")
         _show(view, with_spam=spam)
+
+
+def _history(call: Call[HistoryReply], *, as_json: bool) -> None:
+    with connect() as daemon:
+        reply = daemon.call(call)
+    if as_json:
+        print_json(reply)
+        return
+    table(
+        ("TAKEN (UTC)", "VALUE", "TOKENS", "CHAINS", "BY", "USER"),
+        [
+            (
+                past.taken_at.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S"),
+                usd(past.total_value_usd),
+                sum(1 for one in past.holdings if not one.is_spam),
+                len({one.chain_id for one in past.holdings}),
+                past.type,
+                past.user_id,
+            )
+            for past in reply.snapshots
+        ],
+        right=("VALUE", "TOKENS", "CHAINS"),
+    )
+    if not reply.snapshots:
+        note("no snapshots: one is taken when a sync finds a change, at most once per worker.snapshot_every_s")
 
 
 def _show(view: PortfolioView, *, with_spam: bool) -> None:

@@ -1,20 +1,10 @@
-"""Whether a cron pattern can be read; when it is due next is the scheduler's business."""
+"""Whether a cron pattern can be read; when it is due next is domain/cron.py's business."""
 
 from __future__ import annotations
 
 import re
 
-_MONTHS = ("jan", "feb", "mar", "apr", "may", "jun", "jul", "aug", "sep", "oct", "nov", "dec")
-_DAYS = ("sun", "mon", "tue", "wed", "thu", "fri", "sat")
-#: Name, lowest, highest value, names; the field of seconds is left out of 5-field patterns.
-_FIELDS: tuple[tuple[str, int, int, tuple[str, ...]], ...] = (
-    ("second", 0, 59, ()),
-    ("minute", 0, 59, ()),
-    ("hour", 0, 23, ()),
-    ("day of month", 1, 31, ()),
-    ("month", 1, 12, _MONTHS),
-    ("day of week", 0, 7, _DAYS),
-)
+from ..domain.cron import FIELDS
 
 
 def check_cron(text: str) -> str:
@@ -22,7 +12,7 @@ def check_cron(text: str) -> str:
     parts = text.split()
     if len(parts) not in (5, 6):
         raise ValueError(f"this one has {len(parts)}")
-    for part, field in zip(reversed(parts), reversed(_FIELDS), strict=False):
+    for part, field in zip(reversed(parts), reversed(FIELDS), strict=False):
         for item in part.split(","):
             _check_item(item, *field)
     return " ".join(parts)

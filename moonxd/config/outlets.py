@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated
 
+from ..domain.guard import Trip, Window
 from .keys import Key, Section
 from .secret import Secret, SecretUrl
 
@@ -12,16 +13,79 @@ from .secret import Secret, SecretUrl
 class Breaker(Section, frozen=True, kw_only=True):
     """A user whose syncs keep failing is left alone for a while."""
 
-    enabled: Annotated[bool, Key("Whether there is one", ("ENABLE_CIRCUIT_BREAKER",))] = True
-    threshold: Annotated[int, Key("Failures in a row that open it", ("WORKER_CIRCUIT_BREAKER_THRESHOLD",), low=1)] = 5
-    open_s: Annotated[float, Key("How long it stays open", ("WORKER_CIRCUIT_BREAKER_TIMEOUT",), low=0.001)] = 60.0
+    enabled: Annotated[bool, Key("Whether there is one", ("ENABLE_CIRCUIT_BREAKER",), live=True)] = True
+    threshold: Annotated[
+        int,
+        Key("Failed syncs of a user in a row that open it", ("WORKER_CIRCUIT_BREAKER_THRESHOLD",), low=1, live=True),
+    ] = 5
+    open_s: Annotated[
+        float,
+        Key(
+            "How long it stays open; then one sync at a time is let through",
+            ("WORKER_CIRCUIT_BREAKER_TIMEOUT",),
+            low=0.001,
+            live=True,
+        ),
+    ] = 60.0
+
+    @property
+    def trip(self) -> Trip | None:
+        return Trip(threshold=self.threshold, open_s=self.open_s) if self.enabled else None
 
 
 class RateLimit(Section, frozen=True, kw_only=True):
     """How many syncs one user gets."""
 
-    window_s: Annotated[float, Key("Length of the window", ("WORKER_RATE_LIMIT_WINDOW",), low=0.001)] = 900.0
-    max: Annotated[int, Key("Syncs per user and window", ("WORKER_RATE_LIMIT_MAX",), low=1)] = 5
+    enabled: Annotated[bool, Key("Whether there is a limit", live=True)] = True
+    window_s: Annotated[
+        float, Key("Length of the sliding window", ("WORKER_RATE_LIMIT_WINDOW",), low=0.001, live=True)
+    ] = 900.0
+    max: Annotated[
+        int,
+        Key(
+            "Syncs per user and window; periodic and bulk work does not count",
+            ("WORKER_RATE_LIMIT_MAX",),
+            low=1,
+            live=True,
+        ),
+    ] = 5
+    on_limit: Annotated[
+        str,
+        Key(
+            "delay: a queued job over the limit waits until the window frees; reject: it fails at once",
+            choices=("delay", "reject"),
+            live=True,
+        ),
+    ] = "delay"
+
+    @property
+    def window(self) -> Window | None:
+        if not self.enabled:
+            return None
+        return Window(most=self.max, window_s=self.window_s, reject=self.on_limit == "reject")
+
+
+class Retention(Section, frozen=True, kw_only=True):
+    """How long the ledger keeps what nobody needs for syncing. 0 keeps it for ever."""
+
+    history_days: Annotated[float, Key("Snapshots of portfolios", low=0, live=True)] = 365.0
+    operations_days: Annotated[
+        float, Key("Ended sync operations; never within rate_limit.window_s", low=0, live=True)
+    ] = 90.0
+    outbox_days: Annotated[float, Key("Events, once published; without Kafka, once this old", low=0, live=True)] = 7.0
+    outbox_rows: Annotated[int, Key("And at most this many of those events; 0 no bound", low=0, live=True)] = 1_000_000
+    batch_size: Annotated[int, Key("Rows of a table removed in one transaction", low=1, high=100_000, live=True)] = 1000
+
+
+class Alerts(Section, frozen=True, kw_only=True):
+    """When the daemon calls for help with a system.alert event."""
+
+    failed_share: Annotated[
+        float, Key("Share of jobs that failed for good, from 0 to 1; 0 never alerts", low=0, high=1)
+    ] = 0.2
+    cleared_share: Annotated[float, Key("Below this share the alert is over", low=0, high=1)] = 0.1
+    window_s: Annotated[float, Key("The share is of the jobs that ended within this", low=1)] = 300.0
+    min_jobs: Annotated[int, Key("Fewer ended jobs than this raise no alert", low=1)] = 20
 
 
 class Topics(Section, frozen=True, kw_only=True):
@@ -93,20 +157,33 @@ class Kafka(Section, frozen=True, kw_only=True):
 class Scheduler(Section, frozen=True, kw_only=True):
     """Periodic syncs of active users."""
 
-    enabled: Annotated[bool, Key("Whether there are any", ("PERIODIC_SYNC_ENABLED",))] = True
+    enabled: Annotated[
+        bool, Key("Whether this daemon runs it; any number of daemons may", ("PERIODIC_SYNC_ENABLED",))
+    ] = True
     market_hours_interval_s: Annotated[
-        float, Key("Interval from 9 to 17 UTC", ("PERIODIC_SYNC_MARKET_HOURS_INTERVAL",), low=1)
+        float, Key("Interval while markets are open", ("PERIODIC_SYNC_MARKET_HOURS_INTERVAL",), low=1)
     ] = 300.0
     off_hours_interval_s: Annotated[
         float, Key("Interval at other times", ("PERIODIC_SYNC_OFF_HOURS_INTERVAL",), low=1)
     ] = 900.0
-    stale_after_s: Annotated[float, Key("Older portfolios are synced", ("PERIODIC_SYNC_STALE_THRESHOLD",), low=1)] = (
-        3600.0
-    )
-    batch_size: Annotated[int, Key("Users enqueued at a time", ("PERIODIC_SYNC_BATCH_SIZE",), low=1)] = 10
-    high_value_usd: Annotated[float, Key("Richer users come first", ("PERIODIC_SYNC_HIGH_VALUE_THRESHOLD",), low=0)] = (
-        10000.0
-    )
+    market_open_hour: Annotated[
+        int, Key("Markets open, hour of the wallet's time zone (UTC without one)", low=0, high=23)
+    ] = 9
+    market_close_hour: Annotated[int, Key("Markets close; before the opening hour: over midnight", low=0, high=24)] = 17
+    market_days: Annotated[
+        tuple[str, ...], Key("Days on which they open", choices=("mon", "tue", "wed", "thu", "fri", "sat", "sun"))
+    ] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+    active_s: Annotated[float, Key("Only users active within this are synced", low=1)] = 86400.0
+    stale_after_s: Annotated[
+        float, Key("Older portfolios are synced with high priority", ("PERIODIC_SYNC_STALE_THRESHOLD",), low=1)
+    ] = 3600.0
+    batch_size: Annotated[
+        int, Key("Jobs per call to the queue; a page, never a cap", ("PERIODIC_SYNC_BATCH_SIZE",), low=1)
+    ] = 10
+    max_waiting: Annotated[int, Key("Jobs waiting in the queue from which no more are added", low=1)] = 100_000
+    high_value_usd: Annotated[
+        float, Key("Richer wallets come first", ("PERIODIC_SYNC_HIGH_VALUE_THRESHOLD",), low=0)
+    ] = 10000.0
     cron: Annotated[
         str | None,
         Key(
@@ -116,7 +193,13 @@ class Scheduler(Section, frozen=True, kw_only=True):
             example="*/5 * * * *",
         ),
     ] = None
-    max_users: Annotated[int | None, Key("Users per round", ("PERIODIC_SYNC_MAX_USERS",), low=1, example="1000")] = None
+    cron_spread_s: Annotated[
+        float, Key("The wallets of one instant of the cron pattern are spread over this", low=1)
+    ] = 300.0
+    max_users: Annotated[
+        int | None,
+        Key("Most wallets looked at in one round (a second)", ("PERIODIC_SYNC_MAX_USERS",), low=1, example="1000"),
+    ] = None
 
 
 class LiFi(Section, frozen=True, kw_only=True):

@@ -19,10 +19,7 @@ PARTS = {"redis": "embedded", "database": "embedded", "kafka": "off", "mongodb":
 NOT_BUILT = (
     "daemon.service_name",
     "chains.*.ws_url",
-    "breaker",
-    "rate_limit",
     "kafka",
-    "scheduler",
     "stats",
     "mongodb",
     "core_service",
@@ -110,6 +107,8 @@ def _conflicts(draft: Draft) -> Iterator[str]:
             yield f"{part}.pool_min = {get(f'{part}.pool_min')} is above {part}.pool_max = {get(f'{part}.pool_max')}"
     if get("kafka.retry_min_s") > get("kafka.retry_max_s"):
         yield f"kafka.retry_min_s is above kafka.retry_max_s = {get('kafka.retry_max_s'):g}"
+    if 0 < get("alerts.failed_share") < get("alerts.cleared_share"):
+        yield f"alerts.cleared_share is above alerts.failed_share = {get('alerts.failed_share'):g}"
     for cert, key in (("redis.tls_cert", "redis.tls_key"), ("database.sslcert", "database.sslkey")):
         if (get(cert) is None) != (get(key) is None):
             yield f"{cert} and {key} belong together: set both or neither"

@@ -8,7 +8,7 @@ from ..domain.chain import CHAINS, Chain
 from .core import Daemon, Database, Http, Log, Queue, Redis, Worker
 from .jobs import Jobs
 from .keys import Section, specs_of, value_at
-from .outlets import Breaker, Cluster, CoreService, Kafka, MongoDb, RateLimit, Scheduler, Stats
+from .outlets import Alerts, Breaker, Cluster, CoreService, Kafka, MongoDb, RateLimit, Retention, Scheduler, Stats
 from .secret import Secret
 from .sources import Alchemy, Chains, Prices, Providers, Tokens
 
@@ -31,6 +31,8 @@ class Config(Section, frozen=True, kw_only=True):
     tokens: Tokens = Tokens()
     breaker: Breaker = Breaker()
     rate_limit: RateLimit = RateLimit()
+    retention: Retention = Retention()
+    alerts: Alerts = Alerts()
     kafka: Kafka = Kafka()
     scheduler: Scheduler = Scheduler()
     stats: Stats = Stats()

@@ -6,17 +6,32 @@ import os
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 
 from ..api.messages import DependencyState, SchedulerStats, WorkerView
 from ..api.schema import Snapshot
+from ..api.users import ScheduleView
 from ..domain.breakers import Breakers
 from ..domain.fleet import Answer
+from ..domain.plan import Plan
+from ..domain.schedule import Figures
 from ..jobs import Terms
-from ..ports import DeadLetters, Ledger, Outbox, QueueAdmin, QueueUpkeep
+from ..ports import DeadLetters, History, Ledger, Outbox, QueueAdmin, QueueUpkeep, Schedule
 
 
-def _no_scheduler() -> SchedulerStats:
-    return SchedulerStats()
+@dataclass(frozen=True, kw_only=True)
+class Scheduling:
+    """Periodic syncs: who is registered, when they are due, and how the scheduler of this process stands."""
+
+    schedule: Schedule
+    plan: Plan
+    view: Callable[[], ScheduleView]
+    #: Measured now, or a moment ago where that is a lot of work.
+    figures: Callable[[], Awaitable[Figures]]
+    #: For /health.
+    stats: Callable[[], SchedulerStats]
+    #: Look for due wallets now; False when this daemon runs no scheduler.
+    trigger: Callable[[], bool]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,9 +68,14 @@ class Deps:
     upkeep: QueueUpkeep | None = None
     #: What the job types' own terms are, by name: written into the jobs added here.
     terms: Callable[[], Mapping[str, Terms]] = dict
-    scheduler: Callable[[], SchedulerStats] = _no_scheduler
     #: Without them, /breakers says that there are none.
     breakers: Breakers | None = None
+    #: Without it, /users and /schedule say that there are no periodic syncs.
+    scheduling: Scheduling | None = None
+    #: Without it, GET /v1/portfolio/{wallet}/history says that there is none.
+    history: History | None = None
+    #: When the rate limit lets the user's next manual sync in, None: now. Without it POST /jobs asks nobody.
+    frees_at: Callable[[str], Awaitable[datetime | None]] | None = None
     #: Unix seconds.
     now: Callable[[], float] = time.time
     pid: int = os.getpid()

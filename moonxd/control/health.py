@@ -8,7 +8,7 @@ import trio
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..api.messages import API_VERSION, DependencyState, Health, QueueStats, Ready, Version
+from ..api.messages import API_VERSION, DependencyState, Health, QueueStats, Ready, SchedulerStats, Version
 from ..api.schema import QueueDepth, Snapshot
 from ..version import VERSION
 from .deps import Deps
@@ -32,7 +32,7 @@ class HealthChecks:
         """Always 200 while the daemon can answer: readiness is what fails."""
         snapshot = await self._deps.sample()
         problems = tuple(_complaints(snapshot))
-        daemon = snapshot.daemon
+        daemon, scheduling = snapshot.daemon, self._deps.scheduling
         return answer(
             Health(
                 status="degraded" if problems else "healthy",
@@ -41,7 +41,7 @@ class HealthChecks:
                 uptime=max(0.0, snapshot.at - daemon.started_at),
                 timestamp=snapshot.at,
                 state=daemon.state,
-                scheduler_stats=self._deps.scheduler(),
+                scheduler_stats=scheduling.stats() if scheduling else SchedulerStats(),
                 problems=problems,
             )
         )

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+from datetime import UTC
+
 import msgspec
 import trio
 from starlette.requests import Request
@@ -9,7 +12,9 @@ from starlette.responses import Response
 
 from ..api.messages import Accepted, Cancelled, EnqueueRequest, JobDetail, JobPage, Promoted
 from ..domain.errors import Transient
+from ..domain.guard import counts_for_user
 from ..domain.job import JobState, JobView, NewJob
+from ..jobs import JOBS, JobType
 from .deps import Deps
 from .enqueue import new_job
 from .errors import Refused, answer, conflict, invalid, not_found
@@ -52,12 +57,31 @@ class Jobs:
             there = await self._deps.queue_admin.get(job.id)
             if there is not None:
                 return answer(Accepted(job_id=job.id, state=there.state.value, existing=True), 202)
+        await self._check_limit(ask)
         try:
             (job_id,) = await self._deps.queue_admin.add([job])
         except Transient as error:
             unsure = "whether it was added is not known: look before you repeat it, or give a jobId to repeat it safely"
             raise Refused(503, "unavailable", str(error), unsure, retry_after=error.retry_after or 1) from error
         return answer(Accepted(job_id=job_id, state=_first_state(job).value), 202)
+
+    async def _check_limit(self, ask: EnqueueRequest) -> None:
+        """Only looks: what counts is the admission, so that jobs from elsewhere and retries are counted alike."""
+        if self._deps.frees_at is None or not counts_for_user({"metadata": ask.metadata}):
+            return
+        if ask.user_id is None or not isinstance(JOBS[ask.type], JobType):
+            return  # a job about many wallets does not count against its users
+        free = await self._deps.frees_at(ask.user_id)
+        wait = 0.0 if free is None else free.timestamp() - self._deps.now()
+        if free is not None and wait > ask.delay / 1000:
+            raise Refused(
+                429,
+                "rate-limited",
+                f"user {ask.user_id[:255]!r} has used up the syncs of this window; the next one is free at "
+                f"{free.astimezone(UTC).isoformat(timespec='seconds')}",
+                f"try again in {math.ceil(wait)} s, or give a delay of at least that",
+                retry_after=wait,
+            )
 
     async def show(self, request: Request) -> Response:
         detail = await self._find(request.path_params["job_id"])

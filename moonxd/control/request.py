@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from contextlib import aclosing
+from datetime import UTC, datetime
 from typing import TypeVar
 from urllib.parse import urlsplit
 
@@ -137,3 +138,18 @@ def seconds(request: Request, name: str, default: float, *, high: float) -> floa
     if not 0 <= number <= high:
         raise invalid(f"{name}={text[:40]!r} is not a number of seconds from 0 to {high:.0f}")
     return number
+
+
+def moment(request: Request, name: str) -> datetime | None:
+    """A time given as ISO 8601 (UTC when it names no zone) or as epoch seconds; None when it was not given."""
+    text = request.query_params.get(name)
+    if text is None:
+        return None
+    try:
+        if text.replace(".", "", 1).isdecimal():
+            return datetime.fromtimestamp(float(text), UTC)
+        # A plus sign that nobody escaped arrives as a space.
+        at = datetime.fromisoformat(text.replace(" ", "+") if "T" in text else text)
+    except (ValueError, OverflowError, OSError):
+        raise invalid(f"{name}={text[:40]!r} is no time", "use 2025-01-31T12:00:00Z or epoch seconds") from None
+    return at if at.tzinfo is not None else at.replace(tzinfo=UTC)

@@ -7,7 +7,7 @@
         dependencies: () -> Awaitable[Mapping[str, DependencyState]], metrics: () -> bytes (or Awaitable[bytes]),
         workers: (() -> Awaitable[tuple[WorkerView, ...]]) | None = None,
         upkeep: QueueUpkeep | None = None,
-        scheduler: () -> SchedulerStats = all off, now: () -> float = time.time, pid: int = os.getpid()
+        scheduling: Scheduling | None = None, now: () -> float = time.time, pid: int = os.getpid()
 
     with unix_listener(socket_path, mode=0o660) as listener:      # control/socket.py; SocketInUse is a ConfigError
         listeners = [listener, *await tcp_listeners("127.0.0.1:3001")]
@@ -34,16 +34,18 @@ from ..api.messages import API_VERSION, Index, Problem
 from ..domain.job import Job, Outcome
 from .breakers import BreakerDesk
 from .connections import App, serve_app
+from .dead import DEADLINE_S as REQUEUE_S
 from .deps import Deps
+from .dlq import DeadLetterOffice
 from .errors import Refused, answer, error_answer
 from .feed import Feed
 from .health import HealthChecks
 from .jobs import MAX_WAIT_S, Jobs
 from .request import DEADLINE_S, Handler, guarded
-from .requeue import DEADLINE_S as REQUEUE_S
 from .requeue import requeue
 from .settled import Settlements
 from .stream import STALLED_S, EventStream
+from .users import user_routes
 from .wallets import Wallets
 from .workers import Fleet
 
@@ -96,6 +98,7 @@ class ControlPlane:
         """Every path is served under /v1; those that dashboards know from before also without it."""
         health, fleet, wallets = HealthChecks(self._deps), Fleet(self._deps), Wallets(self._deps)
         jobs = Jobs(self._deps, self._settlements, self._stopping)
+        office = DeadLetterOffice(self._deps)
         both: list[tuple[str, str, Handler, float | None]] = [
             ("GET", "/health", health.health, DEADLINE_S),
             ("GET", "/health/live", health.live, DEADLINE_S),
@@ -121,12 +124,18 @@ class ControlPlane:
             ("POST", "/breakers/{name:path}/cordon", desk.cordon, DEADLINE_S),
             ("POST", "/breakers/{name:path}/uncordon", desk.uncordon, DEADLINE_S),
             ("POST", "/breakers/{name:path}/reset", desk.reset, DEADLINE_S),
+            ("GET", "/portfolio/{wallet}/history", wallets.history, DEADLINE_S),
+            ("GET", "/dlq", office.page, DEADLINE_S),
+            ("POST", "/dlq/requeue", partial(requeue, self._deps), REQUEUE_S),
+            ("POST", "/dlq/purge", office.purge, REQUEUE_S),
+            ("GET", "/dlq/{job_id:path}", office.show, DEADLINE_S),
             ("GET", "/portfolio/{wallet}", wallets.portfolio, DEADLINE_S),
             ("GET", "/operations", wallets.operations, DEADLINE_S),
             ("GET", "/events", wallets.events, DEADLINE_S),
             ("GET", "/status", health.status, DEADLINE_S),
             ("GET", "/stream", self._stream, None),
             ("GET", "/version", health.version, DEADLINE_S),
+            *user_routes(self._deps),
         ]
         tables = (("/v1", both), ("/v1", own), ("", both))
         paths = [f"{method} {prefix}{path}" for prefix, table in tables for method, path, _, _ in table]

@@ -6,19 +6,12 @@ from typing import Any
 
 import msgspec
 
-from ..api.messages import (
-    EventView,
-    HoldingView,
-    JobDetail,
-    OperationView,
-    PortfolioView,
-    Timestamps,
-    WorkerView,
-)
+from ..api.messages import EventView, JobDetail, Timestamps, WorkerView
 from ..api.schema import Snapshot
+from ..api.wallets import HoldingView, OperationView, PastView, PortfolioView
 from ..domain.chain import CHAINS
 from ..domain.job import JobState, JobView
-from ..domain.ledger import DeadLetter, Operation, Portfolio, StoredEvent
+from ..domain.ledger import DeadLetter, Operation, PastPortfolio, Portfolio, StoredEvent
 from ..domain.token import Holding
 
 
@@ -80,6 +73,17 @@ def portfolio_view(portfolio: Portfolio) -> PortfolioView:
         sync_status=portfolio.sync_status,
         last_error=portfolio.last_error,
         holdings=tuple(_holding_view(holding) for holding in portfolio.holdings),
+    )
+
+
+def past_view(past: PastPortfolio) -> PastView:
+    return PastView(
+        user_id=past.user_id,
+        taken_at=past.taken_at,
+        type=past.type,
+        operation=past.operation,
+        total_value_usd=past.total_value_usd,
+        holdings=tuple(_holding_view(holding) for holding in past.holdings),
     )
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..api.messages import EventsPage, Operations, PortfolioReply
+from ..api.messages import EventsPage
+from ..api.wallets import HistoryReply, Operations, PortfolioReply
 from ..domain.address import parse_address
 from ..domain.errors import Permanent
 from .deps import Deps
 from .errors import answer, invalid, not_found
-from .request import integer
-from .views import event_view, operation_view, portfolio_view
+from .request import integer, moment
+from .views import event_view, operation_view, past_view, portfolio_view
 
 _STATUSES = ("pending", "running", "completed", "failed", "cancelled")
 
@@ -30,6 +31,19 @@ class Wallets:
             whose = f" for user {user[:255]!r}" if user else ""
             raise not_found(f"wallet {wallet} was never synced{whose}", "enqueue a portfolio-sync for it")
         return answer(PortfolioReply(wallet=wallet, portfolios=tuple(portfolio_view(one) for one in found)))
+
+    async def history(self, request: Request) -> Response:
+        if self._deps.history is None:
+            raise not_found("this daemon keeps no history")
+        wallet = _address(request.path_params["wallet"])
+        found = await self._deps.history.history(
+            wallet,
+            user_id=request.query_params.get("user"),
+            since=moment(request, "since"),
+            until=moment(request, "until"),
+            limit=integer(request, "limit", 50, low=1, high=1000),
+        )
+        return answer(HistoryReply(wallet=wallet, snapshots=tuple(past_view(one) for one in found)))
 
     async def operations(self, request: Request) -> Response:
         wallet = request.query_params.get("wallet")

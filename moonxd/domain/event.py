@@ -14,13 +14,16 @@ from uuid import UUID
 import msgspec
 
 from .ledger import Event
-from .operation import event_id
+from .operation import event_id, operation_id
 from .token import Holding
 
 SOURCE = "moonxd"
 EVENT_VERSION = "1.0"
 SYNC_EVENTS = "sync.events"
 PORTFOLIO_UPDATES = "portfolio.updates"
+SYSTEM_ALERTS = "system.alerts"
+#: Key of events that are about no user.
+SYSTEM = "system"
 
 #: Values in USD are JSON numbers for the programs that read them; balances are strings.
 JSON = msgspec.json.Encoder(decimal_format="number")
@@ -58,6 +61,25 @@ def failed(about: Subject, *, attempt: int, error: str, duration_ms: int) -> Eve
 def cancelled(about: Subject, *, attempt: int, reason: str, duration_ms: int) -> Event:
     data = {"reason": reason, "processingTime": duration_ms, "cancelledAt": about.at_ms}
     return _event(about, "sync.cancelled", data, str(attempt))
+
+
+def rejected(about: Subject, *, reason: str) -> Event:
+    return _event(about, "sync.rejected", {"reason": reason, "rejectedAt": about.at_ms})
+
+
+def alert(
+    kind: str, message: str, *, severity: str, service: str, version: str, at_ms: int, metadata: dict[str, Any]
+) -> Event:
+    """`severity`: info | warning | critical. Told twice by one service in one millisecond it is one alert."""
+    about = Subject(
+        operation=operation_id("system.alert", f"{service}\0{kind}", at_ms),
+        user_id=SYSTEM,
+        wallet="",
+        version=version,
+        at_ms=at_ms,
+    )
+    data = {"alertType": kind, "message": message, "severity": severity, "service": service, "metadata": metadata}
+    return _event(about, "system.alert", data, topic=SYSTEM_ALERTS)
 
 
 def portfolio_updated(

@@ -10,6 +10,7 @@ from uuid import UUID
 import msgspec
 
 from .errors import LeaseLost
+from .guard import COUNTED, Trip, Window
 from .token import Holding, TokenRef
 
 
@@ -60,6 +61,15 @@ class Admission(msgspec.Struct, frozen=True, kw_only=True):
     metadata: dict[str, Any] = msgspec.field(default_factory=dict)
     #: Written with the audit row (sync.started).
     events: tuple[Event, ...] = ()
+    #: Counts against the user's window; said once per operation, however often it is delivered.
+    counted: bool = False
+    #: Asked of counted operations that were not admitted before.
+    window: Window | None = None
+    #: None lets the sync through an open breaker.
+    breaker: Trip | None = None
+    #: Written with a cancelled audit row when the window rejects (sync.rejected), and the reason that stands there.
+    rejection: tuple[Event, ...] = ()
+    rejection_reason: str = ""
 
 
 class Admitted(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +97,19 @@ class AlreadyCommitted(msgspec.Struct, frozen=True):
     result: dict[str, Any]
 
 
-Decision = Admitted | Busy | AlreadyCommitted
+class RateLimited(msgspec.Struct, frozen=True):
+    """The user's window is full until `retry_at`. With `Window.reject` the audit row says cancelled."""
+
+    retry_at: datetime
+
+
+class BreakerOpen(msgspec.Struct, frozen=True):
+    """The user's syncs keep failing: no other one before `retry_at`."""
+
+    retry_at: datetime
+
+
+Decision = Admitted | Busy | AlreadyCommitted | RateLimited | BreakerOpen
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -112,7 +134,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     removed: tuple[TokenRef, ...]
     #: The whole portfolio after this commit, for the history snapshot; None when no snapshot is due.
     snapshot: tuple[Holding, ...] | None
-    #: "sync" for now; manual and scheduled come with the scheduler.
+    #: "scheduled" for the scheduler's syncs, else "sync"; other programs wrote auto and manual.
     snapshot_type: str
     total_value_usd: Decimal
     #: Rows of the whole portfolio after this commit.
@@ -125,6 +147,8 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     #: Merged into the audit row's metadata: block heights, failed chains and reasons, quarantined tokens.
     metadata: dict[str, Any] = msgspec.field(default_factory=dict)
     events: tuple[Event, ...] = ()
+    #: The user breaker's rule, for the view that readers find in `sync_metadata`.
+    breaker: Trip | None = None
 
 
 class Ending(msgspec.Struct, frozen=True, kw_only=True):
@@ -140,6 +164,7 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None
     duration_ms: int
     events: tuple[Event, ...] = ()
+    breaker: Trip | None = None
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -158,6 +183,72 @@ class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
     failed_at: int
     user_id: str | None = None
     wallet: str | None = None
+
+
+class LetterFilter(msgspec.Struct, frozen=True, kw_only=True):
+    """Which dead letters; what is None does not matter."""
+
+    ids: tuple[str, ...] | None = None
+    #: A part of the reason, case-insensitive.
+    reason: str | None = None
+    name: str | None = None
+    user: str | None = None
+    #: Failed before this, epoch ms.
+    before: int | None = None
+    #: Failed at or after this, epoch ms.
+    since: int | None = None
+
+    def matches(self, *, reason: str | None, name: str, user: str | None, failed_at: int | None) -> bool:
+        """The rule itself, for failed jobs that the ledger has no copy of."""
+        return (
+            (self.reason is None or self.reason.lower() in (reason or "").lower())
+            and self.name in (None, name)
+            and self.user in (None, user)
+            and (self.before is None or (failed_at is not None and failed_at < self.before))
+            and (self.since is None or (failed_at is not None and failed_at >= self.since))
+        )
+
+
+class Page(msgspec.Struct, frozen=True):
+    """Where a page of dead letters ended: the last one's time and id. Newest first, so the next ones are older."""
+
+    failed_at: int
+    job_id: str
+
+
+class PastPortfolio(msgspec.Struct, frozen=True, kw_only=True):
+    """A wallet as one sync found it, from the history."""
+
+    user_id: str
+    wallet: str
+    taken_at: datetime
+    #: sync | scheduled | manual | auto
+    type: str
+    operation: UUID | None
+    holdings: tuple[Holding, ...]
+    #: Spam and unpriced rows are left out of it.
+    total_value_usd: Decimal
+
+
+class Retention(msgspec.Struct, frozen=True, kw_only=True):
+    """How long rows are kept, in seconds; None keeps them for ever."""
+
+    history_s: float | None = None
+    #: Ended operations only; the last one of a wallet always stays.
+    operations_s: float | None = None
+    outbox_s: float | None = None
+    #: Rows of the outbox beyond the newest this many go, whatever their age.
+    outbox_rows: int | None = None
+    #: Whether events that were never published go as well: nobody is going to publish them.
+    unpublished: bool = False
+
+
+class Pruned(msgspec.Struct, frozen=True, kw_only=True):
+    """How many rows one batch removed."""
+
+    history: int = 0
+    operations: int = 0
+    outbox: int = 0
 
 
 class Portfolio(msgspec.Struct, frozen=True, kw_only=True):
@@ -259,6 +350,7 @@ def audit_metadata(ask: Admission, fence: int) -> dict[str, Any]:
         "attempt": ask.attempt,
         "maxAttempts": ask.max_attempts,
         "fence": fence,
+        COUNTED: ask.counted,
     }
 
 

@@ -66,6 +66,16 @@ def decode_object(data: bytes) -> dict[str, Any]:
     return decoded
 
 
+def user_in(data: bytes) -> str | None:
+    """Whose job it is, also when the payload is otherwise of no use; None when it does not say."""
+    try:
+        fields = msgspec.json.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return None
+    user = fields.get("userId") if isinstance(fields, dict) else None
+    return str(user)[:255] if isinstance(user, (str, int)) and not isinstance(user, bool) else None
+
+
 def _kind(value: object) -> str:
     names = {dict: "an object", list: "an array", str: "text", bool: "true/false", int: "a number", float: "a number"}
     return names.get(type(value), "null")

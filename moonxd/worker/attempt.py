@@ -1,7 +1,7 @@
 """One attempt at one job: parse, admit, run, commit. The only place that turns an error into an outcome.
 
     payload  -> Permanent: dead letter at once
-    admit    -> Busy: later; AlreadyCommitted: answer with the recorded result
+    admit    -> Busy, RateLimited, BreakerOpen: later; AlreadyCommitted: answer with the recorded result
     run      -> Transient: retried with backoff; Permanent: dead letter
     commit   -> LeaseLost: somebody newer owns the wallet, nothing of ours is written
 
@@ -22,20 +22,13 @@ import trio
 from ..domain import event
 from ..domain.errors import LeaseLost, Permanent, Transient, describe, single
 from ..domain.job import Completed, Failed, Job, Outcome, Retry
-from ..domain.ledger import (
-    Admission,
-    Admitted,
-    AlreadyCommitted,
-    Busy,
-    Commit,
-    Ending,
-    Event,
-    Lease,
-)
+from ..domain.ledger import Admitted, Commit, Ending, Event, Lease
 from ..domain.operation import operation_id
 from ..domain.payload import WalletSync
+from ..domain.schedule import is_activity, snapshot_type
 from ..jobs import Env, Found, JobType, job_type
 from ..ports import Clock, Ledger
+from .admission import admission, answered_by_another, outcome_of, told, waited
 from .desk import Away as _Away
 from .desk import Desk, Policy
 from .leases import LeaseKeeper
@@ -49,15 +42,14 @@ log = logging.getLogger("moonxd.attempt")
 CLOSING_S = 5.0
 #: Longest commit, far above what the ledger's own deadlines allow.
 COMMIT_S = 60.0
-#: Seconds until a job is looked at again when its wallet is busy.
-BUSY_S = 1.0
 
 
 class Attempts(Desk):
     """The consumer's handler: `await attempts(job)` gives the job's outcome.
 
     `step(job_id, step, user=, wallet=)` is told where an attempt stands; `rand` gives [0, 1) for jitter;
-    `cancelled(job_id)` says whether an operator, and not a drain, is the reason of a cancellation.
+    `cancelled(job_id)` says whether an operator, and not a drain, is the reason of a cancellation; `turned_away` counts
+    what the user's rate limit ("rate-limit") and breaker ("breaker") kept waiting.
     """
 
     def __init__(
@@ -71,10 +63,15 @@ class Attempts(Desk):
         rand: Callable[[], float],
         step: Callable[..., None],
         cancelled: Callable[[str], bool],
+        seen: Callable[[str, str], None] = lambda user_id, wallet: None,
+        turned_away: Callable[[str], None] = lambda guard: None,
     ) -> None:
         super().__init__(ledger, env, clock, policy, rand, step)
         self._leases = leases
         self._cancelled = cancelled
+        #: Told user and wallet of a sync that somebody asked for: a sign that the user is active.
+        self._seen = seen
+        self._turned_away = turned_away
         self._committing: set[str] = set()
 
     async def __call__(self, job: Job) -> Outcome:
@@ -88,6 +85,8 @@ class Attempts(Desk):
             outcome = Failed(str(error))
             await self._bury(job, outcome, None)
             return outcome
+        if is_activity(task.extra):
+            self._seen(task.user_id, task.wallet)
         self._step(job.id, "admit", user=task.user_id, wallet=task.wallet)
         try:
             return await _Attempt(self, job, kind, task).run()
@@ -141,10 +140,8 @@ class _Attempt:
 
     async def run(self) -> Outcome:
         decision = await self._admit()
-        if isinstance(decision, AlreadyCommitted):
-            return Completed(event.JSON.encode(decision.result))
-        if isinstance(decision, Busy):
-            return self._owner.postponed(BUSY_S)
+        if not isinstance(decision, Admitted):
+            return decision
         lease = Lease(self._operation, self._task.user_id, self._task.wallet, decision.fence)
         try:
             return await self._under(lease, decision)
@@ -178,31 +175,37 @@ class _Attempt:
 
     # ---- the ledger's three sentences ----------------------------------------------------------------------------
 
-    async def _admit(self) -> Admitted | Busy | AlreadyCommitted:
-        task, job, policy = self._task, self._job, self._policy
-        options = job.options
+    async def _admit(self) -> Admitted | Outcome:
+        """The way in, or what becomes of the job without one."""
+        owner, job, task = self._owner, self._job, self._task
         chains = task.chain_ids or tuple(self._env.readers)
-        started = event.started(self._about(), attempt=self._number, sync_type=task.sync_type, chains=chains)
-        ask = Admission(
-            operation=self._operation,
-            user_id=task.user_id,
-            wallet=task.wallet,
-            sync_type=task.sync_type,
-            priority=task.priority,
-            queue=job.queue,
-            job_id=job.id,
-            attempt=self._number,
-            max_attempts=options.attempts if options.attempts is not None else policy.attempts,
-            worker_id=policy.worker_id,
-            worker_version=policy.version,
-            lease_s=self._owner._leases.lease_s,
-            metadata={"jobId": job.id, "chainIds": list(chains), **task.extra},
-            events=(started,),
+        ask = admission(
+            job,
+            task,
+            self._about(),
+            chains=chains,
+            attempts=self._policy.attempts,
+            worker_id=self._policy.worker_id,
+            lease_s=owner._leases.lease_s,
+            guards=self._policy.guards,
         )
         try:
-            return await self._ledger.admit(ask)
+            if waited(job):
+                merged = await answered_by_another(self._ledger, job, task, self._operation, chains)
+                if merged is not None:
+                    return merged
+            decision = await self._ledger.admit(ask)
         except Transient as error:
             raise _Away(f"the ledger did not admit the sync: {error}") from error
+        if isinstance(decision, Admitted):
+            return decision
+        guard = told(decision, job, task)
+        if guard is not None:
+            owner._turned_away(guard)
+        outcome = outcome_of(decision, ask, owner._clock.now())
+        if isinstance(outcome, Failed) and self._whole is None:
+            await owner._bury(job, outcome, task)
+        return outcome
 
     async def _commit(self, lease: Lease, admitted: Admitted, found: Found, result: dict[str, Any]) -> None:
         change = found.change
@@ -213,7 +216,7 @@ class _Attempt:
             changed=change.changed,
             removed=change.removed,
             snapshot=change.holdings if self._snapshot_due(admitted, found) else None,
-            snapshot_type="sync",
+            snapshot_type=snapshot_type(self._task.extra),
             total_value_usd=change.total_value_usd,
             tokens_count=len(change.holdings),
             chains_synced=len(found.chains),
@@ -221,6 +224,7 @@ class _Attempt:
             result=result,
             metadata=found.metadata,
             events=self._events(found, result),
+            breaker=self._policy.guards.breaker,
         )
         try:
             await self._ledger.commit(commit)
@@ -248,6 +252,7 @@ class _Attempt:
             error=error,
             duration_ms=self._elapsed_ms(),
             events=events,
+            breaker=self._policy.guards.breaker,
         )
         try:
             with trio.CancelScope(shield=True, deadline=trio.current_time() + CLOSING_S):

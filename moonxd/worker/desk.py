@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..domain.errors import Transient
+from ..domain.guard import Guards
 from ..domain.job import Backoff, Failed, Job, Outcome, Postpone
 from ..domain.payload import WalletSync
 from ..domain.retry import after_failure
@@ -37,6 +38,7 @@ class Policy:
     timeout_s: float = 300.0
     #: A changed portfolio is copied to the history at most this often.
     snapshot_every_s: float = 3600.0
+    guards: Guards = field(default_factory=Guards)
     #: What differs by type of job, by the type's name.
     terms: Mapping[str, Terms] = field(default_factory=dict)
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..domain.errors import Permanent, Transient
 from ..domain.job import Failed, Job
 from ..domain.ledger import DeadLetter
-from ..domain.payload import WalletSync
+from ..domain.payload import WalletSync, user_in
 from ..domain.token import ChainFailure
 
 STACK_LINES = 30
@@ -27,7 +27,7 @@ def dead_letter(job: Job, outcome: Failed, task: WalletSync | None, now_ms: int)
         stack=outcome.stack,
         attempts_made=job.attempts_made + 1,
         failed_at=now_ms,
-        user_id=task.user_id if task else None,
+        user_id=task.user_id if task else user_in(job.data),
         wallet=task.wallet if task else None,
     )
 

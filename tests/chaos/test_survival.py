@@ -132,7 +132,7 @@ def test_a_stopped_daemon_hands_its_jobs_to_another_within_a_second(
 @pytest.mark.parametrize(
     ("fault", "says"),
     [
-        ({"hang_rate": 1.0}, "no complete answer within 1 s"),
+        ({"hang_rate": 1.0}, "no complete answer within 1"),
         ({"wrong_chain_id": 4242}, "4242"),
         ({"malformed_rate": 1.0}, "garbage"),
         ({"oversize_rate": 1.0}, "bytes"),

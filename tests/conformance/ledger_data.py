@@ -14,13 +14,13 @@ from moonxd.domain.ledger import Admission, Admitted, Commit, DeadLetter, Ending
 from moonxd.domain.money import amount, value
 from moonxd.domain.operation import operation_id
 from moonxd.domain.token import Holding, TokenRef
-from moonxd.ports import DeadLetters, Ledger, Outbox
+from moonxd.ports import DeadLetters, History, Ledger, LedgerUpkeep, Outbox
 
 _NUMBERS = count(1)
 LEASE_S = 60.0
 
 
-class WholeLedger(Ledger, DeadLetters, Outbox, Protocol):
+class WholeLedger(Ledger, LedgerUpkeep, History, DeadLetters, Outbox, Protocol):
     """What each implementation offers."""
 
     async def ping(self) -> None: ...

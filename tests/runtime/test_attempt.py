@@ -73,6 +73,7 @@ class World:
         self.base = Chainlet(8453, {TOKEN: 3_000_000})
         self.steps: list[str] = []
         self.cancelled = False
+        self.seen: list[tuple[str, str]] = []
         self.attempts = self.handler(self.ledger)
 
     def handler(self, ledger: Any, **policy: Any) -> Attempts:
@@ -86,6 +87,7 @@ class World:
             rand=lambda: 0.5,
             step=lambda job_id, step, **who: self.steps.append(step),
             cancelled=lambda job_id: self.cancelled,
+            seen=lambda user, wallet: self.seen.append((user, wallet)),
         )
 
     async def prices(self, tokens: Sequence[TokenRef]) -> PriceLookup:
@@ -132,6 +134,24 @@ async def test_a_sync_writes_everything_and_returns_the_contracts_value(
     assert await world.status() == "completed"
     assert await world.event_types() == ["sync.started", "sync.completed", "portfolio.updated"]
     assert world.steps == ["admit", "fetch", "price", "commit"]
+
+
+async def test_what_somebody_asked_for_is_a_sign_of_life(autojump_clock: MockClock, world: World) -> None:
+    await world.run()
+    assert world.seen == [("u1", WALLET)]
+    assert _snapshot_types(world) == {"sync"}
+
+
+async def test_a_periodic_sync_is_no_sign_of_life(autojump_clock: MockClock, world: World) -> None:
+    await world.run(make_job("periodic-1", metadata={"trigger": "periodic"}))
+    assert world.seen == []
+    assert "user.activity" not in await world.event_types()
+    assert _snapshot_types(world) == {"scheduled"}
+
+
+def _snapshot_types(world: World) -> set[str]:
+    connection = world.ledger._runner._connection  # type: ignore[attr-defined]
+    return {kind for (kind,) in connection.execute("SELECT snapshot_type FROM user_token_holdings_history")}
 
 
 async def test_syncing_again_without_a_change_tells_nobody_of_an_update(

@@ -49,6 +49,8 @@ class DaemonProcess:
             "HOME": str(state),
             "MOONXD_STATE_DIR": str(state),
             "PYTHONWARNINGS": "error",
+            # Most tests ask for many syncs of few users.
+            "MOONXD_RATE_LIMIT__ENABLED": "false",
             **environ,
         }
         self.process: subprocess.Popen[bytes] | None = None

@@ -6,12 +6,14 @@ import logging
 import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 import trio
 
 from ...domain.errors import Transient
+from ...domain.guard import Window
 from ...domain.ledger import (
     ABANDONED,
     FOREIGN_GRACE_S,
@@ -20,19 +22,27 @@ from ...domain.ledger import (
     DeadLetter,
     Decision,
     Ending,
+    Event,
     Lease,
+    LetterFilter,
     Operation,
+    Page,
+    PastPortfolio,
     Portfolio,
+    Pruned,
+    Retention,
     StoredEvent,
     lease_lost,
     storable_json,
 )
+from ...ports import ANY_LETTER
 from . import wire
 from .breakers import PostgresBreakers
 from .connection import assert_supported
 from .errors import COLLISIONS, bordered
 from .migrate import assert_current
 from .pool import Pool, open_pool
+from .schedule import PostgresSchedule
 
 _log = logging.getLogger("moonxd.postgres")
 #: Seconds a statement may take. Then it is cancelled on the server, which takes up to another GRACE_S.
@@ -42,11 +52,15 @@ COLLISION_RETRIES = 5
 #: Rows closed per transaction of a sweep.
 SWEEP_PAGE = 200
 
+#: The breaker's view is written after the counters that it shows, in the same statement.
+_COMMIT = "SELECT moonxd_show_breaker(%s::jsonb, standing) FROM moonxd_commit(%s::jsonb) AS standing"
+_CLOSE = "SELECT moonxd_show_breaker(%s::jsonb, standing) FROM moonxd_close(%s::jsonb) AS standing"
+
 Rows = list[tuple[Any, ...]]
 
 
 class PostgresLedger:
-    """Ledger, DeadLetters and Outbox on PostgreSQL.
+    """Ledger, LedgerUpkeep, History, DeadLetters and Outbox on PostgreSQL.
 
     What changes something is bounded, not cancellable, once it has a connection: whoever is cancelled knows that
     nothing was written, and whoever gets no answer in time is told that the outcome is unknown (Transient).
@@ -54,6 +68,7 @@ class PostgresLedger:
 
     def __init__(self, pool: Pool) -> None:
         self._pool = pool
+        self.schedule = PostgresSchedule(self._ask, self._change)
 
     async def ping(self) -> None:
         """Raises Transient when the database does not answer."""
@@ -66,12 +81,14 @@ class PostgresLedger:
 
     async def commit(self, change: Commit) -> None:
         doing = f"committing operation {change.lease.operation}"
-        rows = await self._change(doing, "SELECT moonxd_commit(%s)", [storable_json(change)])
+        document = storable_json(change)
+        rows = await self._change(doing, _COMMIT, [document, document])
         _assert_not_lost(rows, change.lease)
 
     async def close(self, ending: Ending) -> None:
         doing = f"closing operation {ending.lease.operation}"
-        rows = await self._change(doing, "SELECT moonxd_close(%s)", [storable_json(ending)])
+        document = storable_json(ending)
+        rows = await self._change(doing, _CLOSE, [document, document])
         _assert_not_lost(rows, ending.lease)
 
     async def renew(self, leases: Sequence[Lease], lease_s: float) -> tuple[UUID, ...]:
@@ -139,14 +156,27 @@ class PostgresLedger:
         )
         return wire.letter(rows[0]) if rows else None
 
-    async def letters(self, queue: str, *, limit: int = 50) -> tuple[DeadLetter, ...]:
+    async def letters(
+        self, queue: str, *, limit: int = 50, wanted: LetterFilter = ANY_LETTER, after: Page | None = None
+    ) -> tuple[DeadLetter, ...]:
+        where, values = wire.letters_where(queue, wanted)
+        if after is not None:
+            where += " AND (failed_at < %s OR (failed_at = %s AND job_id > %s))"
+            values += [after.failed_at, after.failed_at, after.job_id]
         rows = await self._ask(
             "reading dead letters",
-            f"SELECT {wire.LETTER_COLUMNS} FROM moonxd_dead_letters WHERE queue = %s "
+            f"SELECT {wire.LETTER_COLUMNS} FROM moonxd_dead_letters WHERE {where} "
             "ORDER BY failed_at DESC, job_id LIMIT %s",
-            [queue, limit],
+            [*values, limit],
         )
         return tuple(map(wire.letter, rows))
+
+    async def count_letters(self, queue: str, wanted: LetterFilter) -> int:
+        where, values = wire.letters_where(queue, wanted)
+        rows = await self._ask(
+            "counting dead letters", f"SELECT count(*) FROM moonxd_dead_letters WHERE {where}", values
+        )
+        return int(rows[0][0])
 
     async def exhume(self, queue: str, job_ids: Sequence[str]) -> int:
         rows = await self._change(
@@ -169,6 +199,40 @@ class PostgresLedger:
     def breakers(self) -> PostgresBreakers:
         """Where the states of breakers are kept, in the same database."""
         return PostgresBreakers(self._ask, self._change)
+
+    async def history(
+        self,
+        wallet: str,
+        *,
+        user_id: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 50,
+    ) -> tuple[PastPortfolio, ...]:
+        rows = await self._ask(
+            "reading a wallet's history",
+            "SELECT moonxd_history(%s::text, %s::text, %s::timestamptz, %s::timestamptz, %s)::text",
+            [wallet, user_id, since, until, limit],
+        )
+        return wire.history(rows[0][0], wallet)
+
+    async def window_frees_at(self, user_id: str, window: Window) -> datetime | None:
+        rows = await self._ask(
+            "looking at a user's window",
+            "SELECT moonxd_window_frees_at(moonxd_owner(%s), %s::jsonb, clock_timestamp())",
+            [user_id, storable_json(window)],
+        )
+        free: datetime | None = rows[0][0]
+        return free
+
+    async def prune(self, keep: Retention, limit: int) -> Pruned:
+        rows = await self._change(
+            "removing old rows", "SELECT moonxd_prune(%s::jsonb, %s)::text", [storable_json(keep), limit]
+        )
+        return wire.pruned(rows[0][0])
+
+    async def tell(self, events: Sequence[Event]) -> None:
+        await self._change("keeping events", "SELECT moonxd_emit(%s::jsonb)", [storable_json(list(events))])
 
     # ---- one statement, one transaction --------------------------------------------------------------------------
 

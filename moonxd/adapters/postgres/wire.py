@@ -13,12 +13,17 @@ import msgspec
 from ...domain.ledger import (
     Admitted,
     AlreadyCommitted,
+    BreakerOpen,
     Busy,
     DeadLetter,
     Decision,
     Event,
+    LetterFilter,
     Operation,
+    PastPortfolio,
     Portfolio,
+    Pruned,
+    RateLimited,
     StoredEvent,
     storable,
     storable_json,
@@ -53,6 +58,22 @@ class _Committed(msgspec.Struct, tag_field="decision", tag="committed"):
     result: dict[str, Any]
 
 
+class _Limited(msgspec.Struct, tag_field="decision", tag="limited"):
+    retry_at: datetime
+
+
+class _Open(msgspec.Struct, tag_field="decision", tag="open"):
+    retry_at: datetime
+
+
+class _Past(msgspec.Struct):
+    user_id: str
+    taken_at: datetime
+    type: str
+    operation: UUID | None
+    holdings: tuple[Holding, ...]
+
+
 class _View(msgspec.Struct):
     user_id: str
     holdings: tuple[Holding, ...]
@@ -61,7 +82,9 @@ class _View(msgspec.Struct):
     last_error: str | None
 
 
-_decode_decision = msgspec.json.Decoder(_Admitted | _Busy | _Committed).decode
+_decode_decision = msgspec.json.Decoder(_Admitted | _Busy | _Committed | _Limited | _Open).decode
+_decode_history = msgspec.json.Decoder(tuple[_Past, ...]).decode
+_decode_pruned = msgspec.json.Decoder(Pruned).decode
 _decode_views = msgspec.json.Decoder(tuple[_View, ...]).decode
 
 
@@ -71,6 +94,10 @@ def decision(document: str) -> Decision:
         return Busy(answer.operation, answer.until)
     if isinstance(answer, _Committed):
         return AlreadyCommitted(answer.result)
+    if isinstance(answer, _Limited):
+        return RateLimited(answer.retry_at)
+    if isinstance(answer, _Open):
+        return BreakerOpen(answer.retry_at)
     seen = dict.fromkeys(answer.seen)
     # Rows that an older program put there were seen as well.
     seen.update(dict.fromkeys(holding.token for holding in answer.previous))
@@ -92,6 +119,42 @@ def portfolios(document: str, wallet: str) -> tuple[Portfolio, ...]:
         )
         for view in _decode_views(document)
     )
+
+
+def history(document: str, wallet: str) -> tuple[PastPortfolio, ...]:
+    return tuple(
+        PastPortfolio(
+            user_id=one.user_id,
+            wallet=wallet,
+            taken_at=one.taken_at,
+            type=one.type,
+            operation=one.operation,
+            holdings=one.holdings,
+            total_value_usd=total(
+                [row.value_usd for row in one.holdings if row.value_usd is not None and not row.is_spam]
+            ),
+        )
+        for one in _decode_history(document)
+    )
+
+
+def pruned(document: str) -> Pruned:
+    return _decode_pruned(document)
+
+
+def letters_where(queue: str, wanted: LetterFilter) -> tuple[str, list[Any]]:
+    """The condition on moonxd_dead_letters, and its values."""
+    clauses: list[tuple[str, Any]] = [
+        ("queue = %s", queue),
+        ("job_id = ANY(%s)", None if wanted.ids is None else [storable(one) for one in wanted.ids]),
+        ("strpos(lower(reason), lower(%s)) > 0", wanted.reason),
+        ("name = %s", wanted.name),
+        ("user_id = %s", wanted.user),
+        ("failed_at < %s", wanted.before),
+        ("failed_at >= %s", wanted.since),
+    ]
+    given = [(clause, value) for clause, value in clauses if value is not None]
+    return " AND ".join(clause for clause, _ in given), [value for _, value in given]
 
 
 def _utc(at: datetime | None) -> datetime | None:

@@ -54,6 +54,8 @@ class EmbeddedRedis:
     def __init__(self, process: subprocess.Popen[bytes], settings: RedisSettings) -> None:
         self._process = process
         self.settings = settings
+        #: Its file ended in the middle of a command, as after a power cut: what was written last is gone.
+        self.was_torn = False
 
     @property
     def pid(self) -> int:
@@ -90,6 +92,7 @@ async def embedded_redis(
             server = EmbeddedRedis(process, RedisSettings(unix_path=str(socket_path)))
             try:
                 await _await_ready(server, home / "redis.log")
+                server.was_torn = _was_torn(home / "redis.log", process.pid)
                 _log.info("Embedded Redis runs", extra={"pid": process.pid, "binary": chosen})
                 yield server
             finally:
@@ -292,6 +295,13 @@ def _tail(log: Path, lines: int = 8) -> str:
         return "\n".join(log.read_text("utf-8", "replace").splitlines()[-lines:])
     except OSError as error:
         return f"(cannot be read: {error})"
+
+
+def _was_torn(log: Path, pid: int) -> bool:
+    """Whether the server says that it cut an incomplete command off its file when it loaded it."""
+    # Its own lines of this start are the last ones, and few.
+    said = _tail(log, 100).splitlines()
+    return any(line.startswith(f"{pid}:") and "short read while loading the AOF" in line for line in said)
 
 
 async def _stop(server: EmbeddedRedis) -> None:

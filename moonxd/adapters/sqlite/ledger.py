@@ -5,30 +5,40 @@ from __future__ import annotations
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from pathlib import Path
 from uuid import UUID
 
 import trio
 
+from ...domain.guard import Window
 from ...domain.ledger import (
     Admission,
     Commit,
     DeadLetter,
     Decision,
     Ending,
+    Event,
     Lease,
+    LetterFilter,
     Operation,
+    Page,
+    PastPortfolio,
     Portfolio,
+    Pruned,
+    Retention,
     StoredEvent,
 )
-from . import reads, writes
+from ...ports import ANY_LETTER
+from . import guards, reads, upkeep, writes
 from .breakers import Runner, SqliteBreakers
 from .database import open_file
+from .schedule import SqliteSchedule
 from .thread import DatabaseThread
 
 
 class SqliteLedger:
-    """Ledger, DeadLetters and Outbox on SQLite. `now` gives unix seconds.
+    """Ledger, LedgerUpkeep, History, DeadLetters and Outbox on SQLite. `now` gives unix seconds.
 
     What changes something is bounded, not cancellable: whoever is cancelled knows that nothing was written.
     """
@@ -36,6 +46,7 @@ class SqliteLedger:
     def __init__(self, runner: Runner, now: Callable[[], float]) -> None:
         self._runner = runner
         self._now = now
+        self.schedule = SqliteSchedule(runner, now)
 
     async def ping(self) -> None:
         """Raises Transient when the database does not answer."""
@@ -75,8 +86,13 @@ class SqliteLedger:
     async def letter(self, queue: str, job_id: str) -> DeadLetter | None:
         return await self._runner.read(lambda db: reads.letter(db, queue, job_id))
 
-    async def letters(self, queue: str, *, limit: int = 50) -> tuple[DeadLetter, ...]:
-        return await self._runner.read(lambda db: reads.letters(db, queue, limit))
+    async def letters(
+        self, queue: str, *, limit: int = 50, wanted: LetterFilter = ANY_LETTER, after: Page | None = None
+    ) -> tuple[DeadLetter, ...]:
+        return await self._runner.read(lambda db: upkeep.letters(db, queue, wanted, after, limit))
+
+    async def count_letters(self, queue: str, wanted: LetterFilter) -> int:
+        return await self._runner.read(lambda db: upkeep.count_letters(db, queue, wanted))
 
     async def exhume(self, queue: str, job_ids: Sequence[str]) -> int:
         return await self._runner.write(lambda db: writes.exhume(db, queue, job_ids))
@@ -90,6 +106,26 @@ class SqliteLedger:
     def breakers(self) -> SqliteBreakers:
         """Where the states of breakers are kept, in the same file."""
         return SqliteBreakers(self._runner, self._now)
+
+    async def history(
+        self,
+        wallet: str,
+        *,
+        user_id: str | None = None,
+        since: datetime | None = None,
+        until: datetime | None = None,
+        limit: int = 50,
+    ) -> tuple[PastPortfolio, ...]:
+        return await self._runner.read(lambda db: upkeep.history(db, wallet, user_id, since, until, limit))
+
+    async def window_frees_at(self, user_id: str, window: Window) -> datetime | None:
+        return await self._runner.read(lambda db: guards.free_at(db, user_id, window, self._now()))
+
+    async def prune(self, keep: Retention, limit: int) -> Pruned:
+        return await self._runner.write(lambda db: upkeep.prune(db, keep, limit, self._now()))
+
+    async def tell(self, events: Sequence[Event]) -> None:
+        await self._runner.write(lambda db: writes.tell(db, events, self._now()))
 
 
 @asynccontextmanager

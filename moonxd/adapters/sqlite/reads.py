@@ -89,14 +89,6 @@ def letter(db: sqlite3.Connection, queue: str, job_id: str) -> DeadLetter | None
     return letter_of(row) if row else None
 
 
-def letters(db: sqlite3.Connection, queue: str, limit: int) -> tuple[DeadLetter, ...]:
-    rows = db.execute(
-        f"SELECT {LETTER_COLUMNS} FROM moonxd_dead_letters WHERE queue = ? ORDER BY failed_at DESC, job_id LIMIT ?",
-        (queue, limit),
-    )
-    return tuple(map(letter_of, rows))
-
-
 def events(db: sqlite3.Connection, after: int, limit: int) -> tuple[StoredEvent, ...]:
     rows = db.execute(
         f"SELECT {EVENT_COLUMNS} FROM moonxd_outbox WHERE position > ? ORDER BY position LIMIT ?", (after, limit)

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from ...domain.guard import COUNTED
 from ...domain.ledger import (
     ABANDONED,
     AFTER_ENDING,
@@ -22,12 +23,14 @@ from ...domain.ledger import (
     Ending,
     Event,
     Lease,
+    RateLimited,
     audit_metadata,
     lease_lost,
     storable,
     storable_json,
 )
 from ...domain.token import Holding
+from .guards import guard, refuse, show_breaker
 from .reads import holdings, tokens_seen
 from .rows import HOLDING_COLUMNS, LETTER_COLUMNS, decimal_text, holding_row, letter_row, mapping_of, time_of, time_text
 
@@ -45,6 +48,14 @@ def admit(db: sqlite3.Connection, ask: Admission, now: float) -> Decision:
     ).fetchone()
     if wallet and wallet[1] not in (None, operation) and wallet[2] > at:
         return Busy(UUID(wallet[1]), datetime.fromisoformat(wallet[2]))
+    said = mapping_of(audit[1]) if audit else {}
+    was_counted = bool(said.get(COUNTED))
+    refusal = guard(db, ask, was_counted, now)
+    if refusal is not None:
+        if isinstance(refusal, RateLimited) and ask.window is not None and ask.window.reject:
+            refuse(db, ask, at)
+            _emit(db, ask.rejection, at)
+        return refusal
     fence = wallet[0] + 1 if wallet else 1
     db.execute(
         "INSERT INTO moonxd_wallets (user_id, wallet_address, fence, lease_operation, lease_expires_at) "
@@ -52,7 +63,7 @@ def admit(db: sqlite3.Connection, ask: Admission, now: float) -> Decision:
         "lease_operation = excluded.lease_operation, lease_expires_at = excluded.lease_expires_at",
         (ask.user_id, ask.wallet, fence, operation, time_text(now + ask.lease_s)),
     )
-    _open_audit(db, ask, fence, mapping_of(audit[1]) if audit else {}, at)
+    _open_audit(db, ask, fence, said, at)
     _emit(db, ask.events, at)
     previous = holdings(db, ask.user_id, ask.wallet)
     return Admitted(
@@ -64,7 +75,9 @@ def admit(db: sqlite3.Connection, ask: Admission, now: float) -> Decision:
 
 
 def _open_audit(db: sqlite3.Connection, ask: Admission, fence: int, before: dict[str, Any], at: str) -> None:
-    # A row that had ended is a job that was requeued: its attempts start anew, and so does their count.
+    # A row that had ended is a job that was requeued: its attempts start anew, and so does their count. One that the
+    # limit had rejected counts from now on.
+    was_rejected = before.pop("rejected", False)
     db.execute(
         "INSERT INTO sync_operations (id, user_id, wallet_address, type, status, priority, started_at, max_retries, "
         "worker_id, worker_version, metadata, created_at, updated_at, retry_count) "
@@ -72,7 +85,8 @@ def _open_audit(db: sqlite3.Connection, ask: Admission, fence: int, before: dict
         "retry_count = CASE WHEN status IN ('failed', 'cancelled') THEN ?11 ELSE retry_count END, "
         "status = 'running', priority = excluded.priority, started_at = excluded.started_at, completed_at = NULL, "
         "duration_ms = NULL, max_retries = excluded.max_retries, worker_id = excluded.worker_id, "
-        "worker_version = excluded.worker_version, metadata = excluded.metadata, updated_at = excluded.updated_at",
+        "worker_version = excluded.worker_version, metadata = excluded.metadata, updated_at = excluded.updated_at, "
+        "created_at = CASE WHEN ?12 THEN excluded.created_at ELSE created_at END",
         (
             str(ask.operation),
             ask.user_id,
@@ -85,6 +99,7 @@ def _open_audit(db: sqlite3.Connection, ask: Admission, fence: int, before: dict
             ask.worker_version,
             storable_json({**before, **audit_metadata(ask, fence)}),
             ask.attempt - 1,
+            was_rejected,
         ),
     )
 
@@ -118,6 +133,8 @@ def commit(db: sqlite3.Connection, change: Commit, now: float) -> None:
         (str(lease.operation), at, change.duration_ms, change.tokens_count, change.chains_synced,
          decimal_text(change.total_value_usd), storable_json(metadata)),
     )  # fmt: skip
+    if change.breaker is not None:
+        show_breaker(db, lease, change.breaker)
     _emit(db, change.events, at)
     _free(db, lease)
 
@@ -172,6 +189,8 @@ def close(db: sqlite3.Connection, ending: Ending, now: float) -> None:
             return
         raise lease_lost(lease)
     _end_audit(db, lease, ending.status, storable(ending.error), ending.duration_ms, at)
+    if ending.breaker is not None:
+        show_breaker(db, lease, ending.breaker)
     _emit(db, ending.events, at)
     _free(db, lease)
 
@@ -275,6 +294,10 @@ def bury(db: sqlite3.Connection, letter: DeadLetter) -> None:
 def exhume(db: sqlite3.Connection, queue: str, job_ids: Sequence[str]) -> int:
     one = "DELETE FROM moonxd_dead_letters WHERE queue = ? AND job_id = ?"
     return sum(db.execute(one, (queue, job_id)).rowcount for job_id in job_ids)
+
+
+def tell(db: sqlite3.Connection, events: Sequence[Event], now: float) -> None:
+    _emit(db, events, time_text(now))
 
 
 def _marks(count: int) -> str:
