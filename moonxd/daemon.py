@@ -109,14 +109,18 @@ class Daemon:
                 log.info("moonxd %s works as %s", VERSION, self._worker, extra={"slots": self.config.worker.slots})
                 on_ready()
             await self.stop.wait()
-            await self._drain(parts.consumer)
+            await self._drain(parts)
             # The private redis-server is not among them: it outlives the connections to it.
             for child in reversed(children):
                 await supervisor.stop_child(child.name)
         log.info("stopped")
 
-    async def _drain(self, consumer: Consumer) -> None:
+    async def _drain(self, parts: Parts) -> None:
         self._state = "draining"
+        if parts.cluster is not None:
+            await parts.cluster.drain(self._hurry)
+            return
+        consumer = parts.consumer
         deadline = self.config.daemon.drain_s
         log.info("stopping: running jobs have %g s to finish", deadline, extra={"running": consumer.busy})
         async with trio.open_nursery() as nursery:
@@ -170,9 +174,9 @@ class Daemon:
                 queue=queue,
                 sources=sources,
                 keeper=keeper,
+                supervisor=supervisor,
                 notices=self._notices,
                 state=lambda: self._state,
-                children=supervisor.children,
                 job_started=self._job_started,
                 job_settled=self._job_settled,
             )
@@ -217,6 +221,7 @@ class Daemon:
         worker = self.config.worker
         orphaned_s = ORPHAN_FACTOR * (worker.lock_s + worker.stalled_interval_s)
         janitor = Janitor(parts.ledger, interval_s=worker.janitor_interval_s, grace_s=orphaned_s)
+        consumer = Child(name="consumer", body=partial(self._run_consumer, parts.consumer))
         return (
             Child(name="control", body=partial(self._run_control, parts.plane)),
             Child(name="breakers", body=parts.keeper.run, critical=False),
@@ -228,7 +233,8 @@ class Daemon:
             Child(name="alarm", body=parts.alarm.run, critical=False),
             Child(name="stalled-check", body=partial(self._run_stalled_check, parts.queue)),
             *parts.periodic.children(),
-            Child(name="consumer", body=partial(self._run_consumer, parts.consumer)),
+            *parts.membership.children(),
+            *(parts.cluster.children() if parts.cluster else (consumer,)),
         )
 
     async def _run_control(self, plane: ControlPlane, ready: Callable[[], None]) -> None:
@@ -285,6 +291,8 @@ class Daemon:
                     self.stop.set()
 
     async def _reload_config(self) -> None:
+        if self._parts is not None and self._parts.cluster is not None:
+            self._parts.cluster.reload()
         try:
             loaded = await trio.to_thread.run_sync(self._reload)
         except ConfigError as error:

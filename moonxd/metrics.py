@@ -27,7 +27,8 @@ class Metrics:
         oldest: Callable[[], Awaitable[int | None]],
     ) -> None:
         self._telemetry = telemetry
-        self._sample = sample
+        #: May be replaced by a wider picture.
+        self.sample = sample
         self._oldest = oldest
         reg = telemetry.registry
         self._jobs = Gauge("moonxd_queue_jobs", "Jobs per state", ["queue", "state"], registry=reg)
@@ -44,7 +45,7 @@ class Metrics:
 
     async def text(self) -> bytes:
         """Prometheus' text format. A Redis that is away costs a second and leaves its gauges as they were."""
-        snapshot = await self._sample()
+        snapshot = await self.sample()
         self._set(snapshot)
         with trio.move_on_after(_ASK_S):
             try:

@@ -4,33 +4,41 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, replace
 from functools import partial
 
-from . import wiring
+from . import wiring, workers
 from .adapters.bullmq.queue import BullQueue
 from .adapters.redis.client import Redis
 from .agents.alarm import FailureAlarm, Notice
 from .agents.breakers import BreakerKeeper
 from .agents.janitor import Pruner
-from .agents.sampler import Sampler, Slots
-from .api.schema import Child as ChildView
+from .agents.orders import Verb
+from .agents.sampler import Sampler
+from .api.schema import Snapshot
+from .cluster import Cluster, whole, worker_verbs
 from .config import Config
 from .control.deps import Deps
 from .control.probe import probe
 from .control.server import ControlPlane
 from .domain.breakers import Breakers
 from .domain.job import Job, Outcome
+from .membership import Hands, Membership
 from .metrics import Metrics
 from .scheduling import PeriodicSyncs
 from .sources import Sources
+from .supervisor import Supervisor
 from .telemetry import Telemetry
 from .version import VERSION
 from .wiring import Database
 from .worker.attempt import Attempts, Policy
 from .worker.consumer import Consumer
+from .worker.handler import Handler
 from .worker.leases import LeaseKeeper
+
+#: The picture and the page of metrics that operators get.
+Views = tuple[Callable[[], Awaitable[Snapshot]], Callable[[], Awaitable[bytes]]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,7 +59,7 @@ class Site:
     #: What went wrong before there was a ledger to tell it to.
     notices: deque[Notice]
     state: Callable[[], str]
-    children: Callable[[], tuple[ChildView, ...]]
+    supervisor: Supervisor
     job_started: Callable[[Job], None]
     job_settled: Callable[[Job, Outcome | None, float], None]
 
@@ -72,6 +80,9 @@ class Parts:
     periodic: PeriodicSyncs
     pruner: Pruner
     alarm: FailureAlarm
+    membership: Membership
+    #: None when this process does the work itself.
+    cluster: Cluster | None
 
 
 def assemble(site: Site) -> Parts:
@@ -79,7 +90,15 @@ def assemble(site: Site) -> Parts:
     leases = LeaseKeeper(site.ledger, lease_s=config.worker.lock_s)
     periodic = PeriodicSyncs(config.scheduler, site.ledger.schedule, site.queue, site.telemetry)
     attempts, consumer = _workers(site, leases, periodic)
-    sampler = _sampler(site, consumer)
+    heads = _heads(config)
+    hands = Hands(0 if heads else config.worker.slots, consumer, attempts)
+    sampler = _sampler(site, hands)
+    metrics = Metrics(site.telemetry, sampler.sample, site.queue.oldest_waiting)
+    membership = _membership(site, hands, worker_verbs(sampler, metrics), is_worker=not heads)
+    cluster = _cluster(site, membership, heads) if heads else None
+    deps = _deps(site, hands, attempts, periodic, membership, whole(sampler, metrics, cluster))
+    if cluster is not None:
+        deps = replace(deps, pause_worker=cluster.pause, restart_workers=cluster.restart)
     return Parts(
         ledger=site.ledger,
         queue=site.queue,
@@ -89,10 +108,12 @@ def assemble(site: Site) -> Parts:
         consumer=consumer,
         attempts=attempts,
         sampler=sampler,
-        plane=ControlPlane(_deps(site, sampler, consumer, attempts, periodic)),
+        plane=ControlPlane(deps),
         periodic=periodic,
         pruner=wiring.pruner(config, site.ledger),
         alarm=wiring.failure_alarm(config, site.ledger, site.notices),
+        membership=membership,
+        cluster=cluster,
     )
 
 
@@ -106,6 +127,39 @@ def policy(config: Config, worker: str) -> Policy:
         timeout_s=config.worker.timeout_s,
         snapshot_every_s=config.worker.snapshot_every_s,
         guards=wiring.guards(config),
+        terms=workers.job_terms(config),
+    )
+
+
+def _heads(config: Config) -> int:
+    """How many worker processes run under this one; 0 when it does the work itself."""
+    count = config.cluster.count(workers.cores())
+    return count if count > 1 else 0
+
+
+def _cluster(site: Site, membership: Membership, count: int) -> Cluster:
+    names = tuple(f"{site.worker}-{number}" for number in range(1, count + 1))
+    return Cluster(
+        names,
+        start=lambda number: workers.start_worker(site.config, names[number - 1], number),
+        fleet=membership.fleet,
+        ask=membership.ask,
+        supervisor=site.supervisor,
+        drain_s=site.config.daemon.drain_s,
+    )
+
+
+def _membership(site: Site, hands: Hands, verbs: Mapping[str, Verb], *, is_worker: bool) -> Membership:
+    return Membership(
+        workers.open_fleet(site.redis, site.config),
+        identity=wiring.identity(site.config, site.worker, site.redis.settings.where, site.started_at),
+        queue=site.queue.name,
+        telemetry=site.telemetry,
+        hands=hands,
+        state=site.state,
+        interval_s=site.config.worker.heartbeat_interval_s,
+        is_worker=is_worker,
+        verbs=verbs,
     )
 
 
@@ -125,7 +179,12 @@ def _workers(site: Site, leases: LeaseKeeper, periodic: PeriodicSyncs) -> tuple[
     )
     consumer = Consumer(
         site.queue,
-        attempts,
+        Handler(
+            attempts,
+            slots=site.config.worker.slots,
+            page=site.config.worker.batch_size,
+            progress=site.queue.progress,
+        ),
         slots=site.config.worker.slots,
         lock_s=site.config.worker.lock_s,
         doomed=attempts.doomed,
@@ -135,21 +194,23 @@ def _workers(site: Site, leases: LeaseKeeper, periodic: PeriodicSyncs) -> tuple[
     return attempts, consumer
 
 
-def _sampler(site: Site, consumer: Consumer) -> Sampler:
-    total = site.config.worker.slots
+def _sampler(site: Site, hands: Hands) -> Sampler:
     return Sampler(
         identity=wiring.identity(site.config, site.worker, site.redis.settings.where, site.started_at),
         queue=site.queue,
         queue_name=site.queue.name,
         telemetry=site.telemetry,
-        children=site.children,
-        slots=lambda: Slots(total=total, busy=consumer.busy, is_paused=consumer.is_paused),
+        children=site.supervisor.children,
+        slots=hands.slots,
         state=site.state,
         breakers=site.breakers.views,
     )
 
 
-def _deps(site: Site, sampler: Sampler, consumer: Consumer, attempts: Attempts, periodic: PeriodicSyncs) -> Deps:
+def _deps(
+    site: Site, hands: Hands, attempts: Attempts, periodic: PeriodicSyncs, membership: Membership, views: Views
+) -> Deps:
+    sample, scrape = views
     queue, ledger = site.queue, site.ledger
     return Deps(
         queue_name=queue.name,
@@ -158,12 +219,15 @@ def _deps(site: Site, sampler: Sampler, consumer: Consumer, attempts: Attempts, 
         ledger=ledger,
         letters=ledger,
         outbox=ledger,
-        sample=sampler.sample,
-        cancel_running=consumer.cancel,
-        pause_worker=lambda paused: consumer.pause() if paused else consumer.resume(),
+        sample=sample,
+        cancel_running=hands.cancel,
+        pause_worker=hands.pause,
         dependencies=partial(probe, {"redis": partial(site.redis.call, "PING"), "database": ledger.ping}),
-        metrics=Metrics(site.telemetry, sampler.sample, queue.oldest_waiting).text,
+        metrics=scrape,
         upkeep=queue,
+        workers=membership.workers,
+        ask_worker=membership.ask,
+        terms=lambda: attempts.policy.terms,
         breakers=site.breakers,
         scheduling=periodic.desk,
         history=ledger,

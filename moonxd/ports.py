@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from uuid import UUID
 
 from .domain.chain import Chain
+from .domain.fleet import Answer, Heartbeat, Order
 from .domain.guard import Window
 from .domain.job import Claim, Counts, Job, JobState, JobView, NewJob, Outcome, StalledSweep
 from .domain.ledger import (
@@ -33,7 +34,7 @@ from .domain.ledger import (
 )
 from .domain.quota import Charge
 from .domain.schedule import Change, Figures, Mark, Registration, Scheduled, Taken, Targets
-from .domain.token import ChainSnapshot, Price, TokenRef
+from .domain.token import ChainSnapshot, Price, TokenMeta, TokenRef
 
 ANY_LETTER = LetterFilter()
 
@@ -300,6 +301,32 @@ class Cache(Protocol):
     async def put_many(self, entries: Mapping[str, bytes], ttl_s: float) -> None: ...
 
 
+class Fleet(Protocol):
+    """The workers of one queue, on any number of hosts: who lives, and orders from one to another."""
+
+    async def beat(self, heartbeat: Heartbeat, ttl_s: float) -> None:
+        """Say how a worker does; it counts as gone `ttl_s` later."""
+        ...
+
+    async def leave(self, worker: str) -> None:
+        """Forget a worker that goes."""
+        ...
+
+    async def heartbeats(self) -> tuple[Heartbeat, ...]:
+        """The last word of every living worker, by name."""
+        ...
+
+    async def ask(self, worker: str, order: Order, timeout: float) -> Answer | None:
+        """Send an order; None when no answer came within `timeout` seconds (it may have been carried out)."""
+        ...
+
+    async def next_order(self, worker: str) -> Order | None:
+        """Wait for an order to `worker`; None now and then, without one."""
+        ...
+
+    async def answer(self, order: Order, answer: Answer) -> None: ...
+
+
 class Quota(Protocol):
     """Budgets of requests or other units that providers grant, shared by whoever shares the quota."""
 
@@ -335,6 +362,26 @@ class ChainReader(Protocol):
 
         Raises Transient or Permanent when the chain as a whole could not be read; never an empty snapshot instead.
         """
+        ...
+
+
+@runtime_checkable
+class ManyReader(ChainReader, Protocol):
+    """A chain reader that can share its requests between wallets."""
+
+    async def read_many(
+        self, wallets: Sequence[tuple[str, Sequence[str]]], *, refresh_metadata: bool = False
+    ) -> tuple[ChainSnapshot, ...]:
+        """As `read` for each (wallet, seen), all at one block, in the order given; raises for all of them or none."""
+        ...
+
+
+@runtime_checkable
+class TokenReader(ChainReader, Protocol):
+    """A chain reader that can ask tokens what they are."""
+
+    async def describe(self, tokens: Sequence[str]) -> Mapping[str, TokenMeta]:
+        """What each address says of itself now (unknown parts None), remembered for later reads."""
         ...
 
 

@@ -136,6 +136,10 @@ def resume(ask: m.PauseRequest = _WHOLE_QUEUE) -> Call[m.PauseResult]:
     return Call(method="POST", path="/v1/workers/resume", body=ask, answer=m.PauseResult)
 
 
+def restart(ask: m.RestartRequest) -> Call[m.RestartResult]:
+    return Call(method="POST", path="/v1/workers/restart", body=ask, answer=m.RestartResult)
+
+
 def workers() -> Call[m.Workers]:
     return Call(method="GET", path="/v1/workers", answer=m.Workers)
 

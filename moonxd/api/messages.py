@@ -45,12 +45,25 @@ class ErrorReply(Message, frozen=True, kw_only=True):
     error: Problem
 
 
+class WalletAsk(Request, frozen=True, kw_only=True):
+    """One wallet of a job about many. No user here means the request's own."""
+
+    wallet_address: str
+    user_id: Name | None = None
+
+
 class EnqueueRequest(Request, frozen=True, kw_only=True):
-    """POST /jobs. `chain_ids` are numbers, digits or slugs; none means every configured chain."""
+    """POST /jobs. `chain_ids` are numbers, digits or slugs; none means every configured chain.
+
+    portfolio-sync needs `user_id` and `wallet_address`; bulk-sync `wallets`; chain-sync `wallets` and one chain;
+    token-metadata `tokens` (addresses) and one chain.
+    """
 
     type: str
-    user_id: Name
-    wallet_address: str
+    user_id: Name | None = None
+    wallet_address: str | None = None
+    wallets: tuple[WalletAsk, ...] = ()
+    tokens: tuple[str, ...] = ()
     priority: Literal["high", "medium", "low"] = "medium"
     delay: DelayMs = 0
     chain_ids: tuple[int | str, ...] = ()
@@ -218,6 +231,19 @@ class PauseResult(Message, frozen=True, kw_only=True):
     is_paused: bool
 
 
+class RestartRequest(Request, frozen=True, kw_only=True):
+    """Nothing given means every worker process of this daemon, one after the other."""
+
+    worker: str | None = None
+    reason: str | None = None
+
+
+class RestartResult(Message, frozen=True, kw_only=True):
+    """202. The workers that will be restarted, in this order."""
+
+    workers: tuple[str, ...]
+
+
 class QueueStats(Message, frozen=True, kw_only=True):
     """`by_priority` counts waiting jobs per BullMQ priority (1 first); None when the queue was not asked."""
 
@@ -246,6 +272,14 @@ class WorkerView(Message, frozen=True, kw_only=True):
     is_paused: bool
     started_at: float
     seen_at: float
+    #: Jobs ended per second, lately.
+    per_second: float = 0.0
+    #: Since it started.
+    completed: int = 0
+    failed: int = 0
+    rss_bytes: int = 0
+    #: Share of one core, 1.0 = a whole core.
+    cpu: float = 0.0
 
 
 class Workers(Message, frozen=True, kw_only=True):

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from ..api import calls
 from ..api.client import Client
-from ..api.messages import Accepted, EnqueueRequest, JobDetail
+from ..api.messages import Accepted, EnqueueRequest, JobDetail, WalletAsk
 from . import exits
 from .duration import parse_duration
 from .jobs import show_job
@@ -19,6 +20,9 @@ from .output import Json, connect, note, print_json, say
 #: One long poll; the client asks again until its own time is over.
 _POLL_S = 30.0
 _ENDED = ("completed", "failed")
+#: Types whose jobs are about a list of wallets, be it a short one.
+_ONE = ("portfolio-sync", "sync-job")
+_MANY = ("bulk-sync", "chain-sync")
 
 
 class Priority(StrEnum):
@@ -36,8 +40,17 @@ class SyncType(StrEnum):
 
 def enqueue(
     type: Annotated[str, typer.Argument(help="The job's type, for example portfolio-sync.")],
-    user: Annotated[str, typer.Option(help="Whose wallet it is.")],
-    wallet: Annotated[str, typer.Option(help="The wallet's 0x address.")],
+    user: Annotated[str | None, typer.Option(help="Whose wallet it is, or whose wallets.")] = None,
+    wallet: Annotated[
+        list[str] | None, typer.Option(help="The wallet's 0x address; repeat it for bulk-sync and chain-sync.")
+    ] = None,
+    wallets: Annotated[
+        typer.FileText | None,
+        typer.Option(
+            metavar="FILE", help="Wallets of a bulk-sync or chain-sync, a line each: address or user,address."
+        ),
+    ] = None,
+    token: Annotated[list[str] | None, typer.Option(help="A token's address, for token-metadata; repeat it.")] = None,
     chain: Annotated[
         list[str] | None, typer.Option(help="Only this chain (id or name; repeat it, or separate by commas).")
     ] = None,
@@ -53,10 +66,13 @@ def enqueue(
     json: Json = False,
 ) -> None:
     """Add a job to the queue. With --wait --json prints the ended job: its `state` and return value (`result`)."""
+    if type in _ONE and (user is None or len(wallet or ()) != 1):
+        raise typer.BadParameter(f"{type} is about one wallet of one user: give --user and one --wallet")
     ask = EnqueueRequest(
         type=type,
         user_id=user,
-        wallet_address=wallet,
+        **_wallets(type, wallet or [], wallets),
+        tokens=tuple(token or ()),
         priority=priority.value,
         delay=round(parse_duration(delay) * 1000),
         chain_ids=tuple(part for one in chain or () for part in one.split(",") if part),
@@ -79,6 +95,18 @@ def enqueue(
     if job.state not in _ENDED:
         note(f"job {job.job_id} is still {job.state} after {timeout}; it goes on without us")
     raise typer.Exit(exits.OK if job.state == "completed" else exits.BAD)
+
+
+def _wallets(type: str, given: list[str], file: Iterable[str] | None) -> dict[str, Any]:
+    """One wallet stands for itself, except in a job that is about many."""
+    listed = [WalletAsk(wallet_address=address) for address in given]
+    for line in file or ():
+        user, comma, address = line.strip().rpartition(",")
+        if address:
+            listed.append(WalletAsk(wallet_address=address.strip(), user_id=user.strip() or None if comma else None))
+    if len(listed) == 1 and file is None and type not in _MANY:
+        return {"wallet_address": given[0]}
+    return {"wallets": tuple(listed)}
 
 
 def _report(accepted: Accepted, *, as_json: bool) -> None:

@@ -73,7 +73,7 @@ def show(job_id: Annotated[str, typer.Argument(metavar="ID", help="The job's id.
 
 @app.command()
 def cancel(ids: Ids, json: Json = False) -> None:
-    """Remove jobs that wait, stop jobs that run on this daemon."""
+    """Remove jobs that wait, stop jobs that run, on whatever worker."""
     with connect() as daemon:
         answers = [_cancel(daemon, job_id) for job_id in ids]
     if json:

@@ -23,6 +23,7 @@ COMMANDS = {
     "queues": "queues",
     "enqueue": "enqueue",
     "jobs": "jobs",
+    "workers": "workers",
     "dlq": "dlq",
     "pause": "pause",
     "resume": "pause",

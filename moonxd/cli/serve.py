@@ -16,6 +16,11 @@ def serve(
     log_level: Annotated[str | None, typer.Option(help="debug, info, warning, error or critical.")] = None,
     log_format: Annotated[str | None, typer.Option(help="auto, json or pretty.")] = None,
     listen: Annotated[str | None, typer.Option(metavar="HOST:PORT", help="Serve the API on loopback TCP too.")] = None,
+    workers: Annotated[
+        str | None, typer.Option(metavar="N|auto", help="Worker processes under this daemon; auto: one per core.")
+    ] = None,
+    cluster_worker: Annotated[int | None, typer.Option(hidden=True, min=1)] = None,
+    cluster_redis: Annotated[Path | None, typer.Option(hidden=True)] = None,
 ) -> None:
     """Run the daemon until SIGTERM or Ctrl-C; SIGHUP reloads what can be reloaded."""
     flags = {
@@ -23,23 +28,39 @@ def serve(
         "log.level": log_level,
         "log.format": log_format,
         "http.listen": listen,
+        **_cluster(workers),
     }
-    raise typer.Exit(run(config, flags))
+    raise typer.Exit(run(config, flags, worker=cluster_worker, redis_socket=cluster_redis))
 
 
-def run(file: Path | None, flags: dict[str, Any]) -> int:
+def _cluster(workers: str | None) -> dict[str, Any]:
+    if workers is None or workers == "auto":
+        return {"cluster.mode": workers}
+    if not workers.isdecimal() or int(workers) < 1:
+        raise typer.BadParameter(f"--workers {workers!r}: use a number from 1, or auto")
+    return {"cluster.mode": "manual", "cluster.workers": int(workers)}
+
+
+def run(
+    file: Path | None, flags: dict[str, Any], *, worker: int | None = None, redis_socket: Path | None = None
+) -> int:
     """Raises ConfigError when there is nothing to start; later ends are a logged sentence and an exit code."""
     import logging
     import os
 
+    import msgspec
     import trio
 
     from ..config import load_config, secrets_in
+    from ..config.cluster import worker_config
     from ..domain.errors import ConfigError, MoonxdError, describe, single
     from ..log import setup_logging
 
     def load() -> Any:
-        return load_config(file, os.environ, flags)
+        loaded = load_config(file, os.environ, flags)
+        if worker is None:
+            return loaded
+        return msgspec.structs.replace(loaded, config=worker_config(loaded.config, worker, redis_socket))
 
     loaded = load()
     config = loaded.config

@@ -300,3 +300,7 @@ class Cluster(Section, frozen=True, kw_only=True):
         ),
     ] = "single"
     workers: Annotated[int, Key("Worker processes when the mode is manual", ("CLUSTER_WORKERS",), low=1, high=256)] = 4
+
+    def count(self, cores: int) -> int:
+        """Worker processes on a machine with `cores` cores; 1 means that the daemon itself does the work."""
+        return {"auto": cores, "manual": self.workers}.get(self.mode, 1)

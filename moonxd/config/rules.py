@@ -18,14 +18,11 @@ PARTS = {"redis": "embedded", "database": "embedded", "kafka": "off", "mongodb":
 #: they appear.
 NOT_BUILT = (
     "daemon.service_name",
-    "worker.heartbeat_interval_s",
     "chains.*.ws_url",
-    "worker.batch_size",
     "kafka",
     "stats",
     "mongodb",
     "core_service",
-    "cluster",
 )
 #: Keys that are accepted for an old .env only.
 UNUSED = frozenset(

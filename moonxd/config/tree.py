@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..domain.chain import CHAINS, Chain
 from .core import Daemon, Database, Http, Log, Queue, Redis, Worker
+from .jobs import Jobs
 from .keys import Section, specs_of, value_at
 from .outlets import Alerts, Breaker, Cluster, CoreService, Kafka, MongoDb, RateLimit, Retention, Scheduler, Stats
 from .secret import Secret
@@ -21,6 +22,7 @@ class Config(Section, frozen=True, kw_only=True):
     redis: Redis = Redis()
     queue: Queue = Queue()
     worker: Worker = Worker()
+    jobs: Jobs = Jobs()
     database: Database = Database()
     chains: Chains = Chains()
     alchemy: Alchemy = Alchemy()

@@ -12,8 +12,10 @@ from ..api.messages import DependencyState, SchedulerStats, WorkerView
 from ..api.schema import Snapshot
 from ..api.users import ScheduleView
 from ..domain.breakers import Breakers
+from ..domain.fleet import Answer
 from ..domain.plan import Plan
 from ..domain.schedule import Figures
+from ..jobs import Terms
 from ..ports import DeadLetters, History, Ledger, Outbox, QueueAdmin, QueueUpkeep, Schedule
 
 
@@ -57,8 +59,15 @@ class Deps:
     metrics: Callable[[], bytes | Awaitable[bytes]]
     #: The whole fleet from heartbeats; None shows this worker only.
     workers: Callable[[], Awaitable[tuple[WorkerView, ...]]] | None = None
+    #: Order another worker of the fleet: (worker, verb, what about); None as answer: it gave none in time.
+    ask_worker: Callable[[str, str, str], Awaitable[Answer | None]] | None = None
+    #: Restart one worker process of this daemon, or each in turn (None); the names, KeyError for one that is not ours.
+    #: None: this daemon is a single process.
+    restart_workers: Callable[[str | None], tuple[str, ...]] | None = None
     #: For /queue-stats (counts per priority, oldest age) and the jobs' logs; None leaves them out.
     upkeep: QueueUpkeep | None = None
+    #: What the job types' own terms are, by name: written into the jobs added here.
+    terms: Callable[[], Mapping[str, Terms]] = dict
     #: Without them, /breakers says that there are none.
     breakers: Breakers | None = None
     #: Without it, /users and /schedule say that there are no periodic syncs.

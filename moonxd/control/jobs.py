@@ -14,6 +14,7 @@ from ..api.messages import Accepted, Cancelled, EnqueueRequest, JobDetail, JobPa
 from ..domain.errors import Transient
 from ..domain.guard import counts_for_user
 from ..domain.job import JobState, JobView, NewJob
+from ..jobs import JOBS, JobType
 from .deps import Deps
 from .enqueue import new_job
 from .errors import Refused, answer, conflict, invalid, not_found
@@ -38,6 +39,7 @@ MAX_WAIT_S = 60.0
 #: How often a job that may run in another process is looked at while somebody waits for it.
 _FIRST_LOOK_S, _LONGEST_LOOK_S = 0.1, 1.0
 _CANCEL_TRIES = 3
+_CANCEL_PAUSE_S = 0.05
 
 
 class Jobs:
@@ -50,7 +52,7 @@ class Jobs:
 
     async def add(self, request: Request) -> Response:
         ask = await read_body(request, EnqueueRequest)
-        job = new_job(ask, int(self._deps.now() * 1000))
+        job = new_job(ask, int(self._deps.now() * 1000), self._deps.terms())
         if job.id is not None:
             there = await self._deps.queue_admin.get(job.id)
             if there is not None:
@@ -67,6 +69,8 @@ class Jobs:
         """Only looks: what counts is the admission, so that jobs from elsewhere and retries are counted alike."""
         if self._deps.frees_at is None or not counts_for_user({"metadata": ask.metadata}):
             return
+        if ask.user_id is None or not isinstance(JOBS[ask.type], JobType):
+            return  # a job about many wallets does not count against its users
         free = await self._deps.frees_at(ask.user_id)
         wait = 0.0 if free is None else free.timestamp() - self._deps.now()
         if free is not None and wait > ask.delay / 1000:
@@ -115,7 +119,7 @@ class Jobs:
             self._settlements.forget(job_id)
 
     async def cancel(self, request: Request) -> Response:
-        """Removes a job that waits, cancels one that runs here; 409 says why neither is possible."""
+        """Removes a job that waits, cancels one that runs, on whatever worker; 409 says why neither is possible."""
         job_id = request.path_params["job_id"]
         for _ in range(_CANCEL_TRIES):
             view = await self._deps.queue_admin.get(job_id)
@@ -125,10 +129,9 @@ class Jobs:
                 self._refuse_to_cancel(job_detail(view))
             elif await self._cancelled(view):
                 return answer(Cancelled(job_id=job_id, cancelled=True, state=view.state.value))
-            elif view.state is JobState.ACTIVE:
-                where = f"worker {view.processed_by!r}" if view.processed_by else "another worker"
-                raise conflict(f"job {job_id} is running on {where}", "cancel it on the daemon that runs it")
-        raise conflict(f"job {job_id} changes state faster than it can be cancelled", "try again")
+            # It has just ended, or is between two states: the next look tells.
+            await trio.sleep(_CANCEL_PAUSE_S)
+        raise conflict(f"it is too late to cancel job {job_id}: what it found is being written", "look at it again")
 
     async def promote(self, request: Request) -> Response:
         job_id = request.path_params["job_id"]
@@ -140,8 +143,23 @@ class Jobs:
 
     async def _cancelled(self, view: JobView) -> bool:
         if view.state is JobState.ACTIVE:
-            return self._deps.cancel_running(view.job.id)
+            return self._deps.cancel_running(view.job.id) or await self._cancelled_elsewhere(view)
         return bool(await self._deps.queue_admin.remove([view.job.id]))
+
+    async def _cancelled_elsewhere(self, view: JobView) -> bool:
+        worker, ask = view.processed_by, self._deps.ask_worker
+        if worker == self._deps.worker:
+            return False
+        if worker is None or ask is None:
+            where = f"worker {worker!r}" if worker else "another worker"
+            raise conflict(f"job {view.job.id} is running on {where}", "cancel it on the daemon that runs it")
+        reply = await ask(worker, "cancel", view.job.id)
+        if reply is None:
+            raise conflict(
+                f"job {view.job.id} is running on worker {worker!r}, which does not answer",
+                "if that worker is gone the job comes back by itself once its lock has run out: cancel it then",
+            )
+        return reply.done
 
     def _refuse_to_cancel(self, detail: JobDetail) -> None:
         hint = "use requeue to run it again" if detail.state == JobState.FAILED else None

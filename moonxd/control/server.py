@@ -116,6 +116,7 @@ class ControlPlane:
             ("GET", "/workers", fleet.page, DEADLINE_S),
             ("POST", "/workers/pause", fleet.pause, DEADLINE_S),
             ("POST", "/workers/resume", fleet.resume, DEADLINE_S),
+            ("POST", "/workers/restart", fleet.restart, DEADLINE_S),
         ]
         desk = BreakerDesk(self._deps)
         own: list[tuple[str, str, Handler, float | None]] = [

@@ -11,58 +11,40 @@ When the ledger itself is away the job is not at fault: it is postponed, and no 
 from __future__ import annotations
 
 import logging
-import traceback
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import Any
 from uuid import UUID
 
+import msgspec
 import trio
 
 from ..domain import event
 from ..domain.errors import LeaseLost, Permanent, Transient, describe, single
-from ..domain.guard import Guards
-from ..domain.job import Backoff, Completed, Failed, Job, Outcome, Postpone, Retry
-from ..domain.ledger import Admitted, Commit, DeadLetter, Ending, Event, Lease
+from ..domain.job import Completed, Failed, Job, Outcome, Retry
+from ..domain.ledger import Admitted, Commit, Ending, Event, Lease
 from ..domain.operation import operation_id
-from ..domain.payload import WalletSync, user_in
-from ..domain.retry import after_failure
+from ..domain.payload import WalletSync
 from ..domain.schedule import is_activity, snapshot_type
-from ..domain.token import ChainFailure
 from ..jobs import Env, Found, JobType, job_type
 from ..ports import Clock, Ledger
 from .admission import admission, answered_by_another, outcome_of, told, waited
+from .desk import Away as _Away
+from .desk import Desk, Policy
 from .leases import LeaseKeeper
+from .words import failed_chain, who
+
+__all__ = ["Attempts", "Policy"]
 
 log = logging.getLogger("moonxd.attempt")
 
 #: Seconds that writing down how an attempt ended may take once the attempt itself is cancelled.
 CLOSING_S = 5.0
-#: Seconds until a job is looked at again when the ledger is away.
-AWAY_S = 3.0
-_STACK_LINES = 30
+#: Longest commit, far above what the ledger's own deadlines allow.
+COMMIT_S = 60.0
 
 
-class _Away(Exception):
-    """What every job needs is not there (the ledger, the chains' connections): not this job's fault."""
-
-
-@dataclass(frozen=True, slots=True)
-class Policy:
-    """How attempts are made, from the configuration."""
-
-    worker_id: str
-    version: str
-    attempts: int = 3
-    backoff: Backoff = field(default_factory=Backoff)
-    timeout_s: float = 300.0
-    #: A changed portfolio is copied to the history at most this often.
-    snapshot_every_s: float = 3600.0
-    guards: Guards = field(default_factory=Guards)
-
-
-class Attempts:
+class Attempts(Desk):
     """The consumer's handler: `await attempts(job)` gives the job's outcome.
 
     `step(job_id, step, user=, wallet=)` is told where an attempt stands; `rand` gives [0, 1) for jitter;
@@ -84,23 +66,20 @@ class Attempts:
         seen: Callable[[str, str], None] = lambda user_id, wallet: None,
         turned_away: Callable[[str], None] = lambda guard: None,
     ) -> None:
-        self._ledger = ledger
+        super().__init__(ledger, env, clock, policy, rand, step)
         self._leases = leases
-        self._env = env
-        self._clock = clock
-        #: May be replaced while attempts run; each keeps the one it began with.
-        self.policy = policy
-        self._rand = rand
-        self._step = step
         self._cancelled = cancelled
         #: Told user and wallet of a sync that somebody asked for: a sign that the user is active.
         self._seen = seen
         self._turned_away = turned_away
+        self._committing: set[str] = set()
 
     async def __call__(self, job: Job) -> Outcome:
         """Raises LeaseLost when the job is no longer ours to settle; every other error becomes an outcome."""
         try:
             kind = job_type(job.name)
+            if not isinstance(kind, JobType):
+                raise Permanent(f"job type {job.name!r} is not about one wallet")
             task = kind.parse(job.data)
         except Permanent as error:
             outcome = Failed(str(error))
@@ -112,8 +91,19 @@ class Attempts:
         try:
             return await _Attempt(self, job, kind, task).run()
         except _Away as away:
-            log.warning("%s; the job waits", away, extra=_who(job, task))
-            return self._postpone(AWAY_S * (0.5 + self._rand()))
+            return self.away(job, away, **who(job, task))
+
+    async def member(self, whole: Job, kind: JobType, task: WalletSync, env: Env) -> Outcome:
+        """An attempt at one wallet of the job `whole`, as an operation of its own: a failure buries nothing.
+
+        Raises LeaseLost when the wallet went to another attempt, Away.
+        """
+        job = msgspec.structs.replace(whole, id=f"{whole.id}/{task.user_id}/{task.wallet}")
+        return await _Attempt(self, job, kind, task, env=env, whole=whole).run()
+
+    def is_committing(self, job_id: str) -> bool:
+        """Whether it is too late to cancel a job without a doubt about what it wrote."""
+        return job_id in self._committing
 
     async def doomed(self, job: Job) -> Outcome:
         """A job that must fail without being run (see Job.doomed): a dead letter."""
@@ -121,56 +111,29 @@ class Attempts:
         await self._bury(job, outcome, None)
         return outcome
 
-    def _postpone(self, seconds: float) -> Postpone:
-        return Postpone(int((self._clock.now() + seconds) * 1000))
-
-    def _failure(self, job: Job, error: Exception) -> Outcome:
-        options = job.options
-        return after_failure(
-            error,
-            attempts_made=job.attempts_made,
-            attempts=options.attempts if options.attempts is not None else self.policy.attempts,
-            backoff=options.backoff or self.policy.backoff,
-            rand=self._rand(),
-            stack=_stack(error),
-        )
-
-    async def _bury(self, job: Job, outcome: Failed, task: WalletSync | None) -> None:
-        letter = DeadLetter(
-            queue=job.queue,
-            job_id=job.id,
-            name=job.name,
-            timestamp=job.timestamp,
-            data=job.data,
-            options=job.options.raw,
-            reason=outcome.reason,
-            stack=outcome.stack,
-            attempts_made=job.attempts_made + 1,
-            failed_at=int(self._clock.now() * 1000),
-            user_id=task.user_id if task else user_in(job.data),
-            wallet=task.wallet if task else None,
-        )
-        try:
-            await self._ledger.bury(letter)
-        except Transient as error:
-            # The failed set in Redis still holds the job: better a missing copy than a job that cannot end.
-            log.warning("no copy of dead letter %s in the ledger: %s", job.id, error, extra={"job_id": job.id})
-
 
 class _Attempt:
     """The state of one attempt."""
 
-    def __init__(self, owner: Attempts, job: Job, kind: JobType, task: WalletSync) -> None:
+    def __init__(
+        self,
+        owner: Attempts,
+        job: Job,
+        kind: JobType,
+        task: WalletSync,
+        *,
+        env: Env | None = None,
+        whole: Job | None = None,
+    ) -> None:
         self._owner = owner
         self._job = job
         self._kind = kind
         self._task = task
         self._ledger = owner._ledger
         self._policy = owner.policy
-        try:
-            self._env = owner._env()
-        except Transient as error:
-            raise _Away(str(error)) from error
+        self._env = env or owner.env()
+        #: The job in the queue of which this is a part; None when this is all of it.
+        self._whole = whole
         self._number = job.attempts_made + 1
         self._operation: UUID = operation_id(job.queue, job.id, job.timestamp)
         self._started = trio.current_time()
@@ -192,7 +155,7 @@ class _Attempt:
             raise
 
     async def _under(self, lease: Lease, admitted: Admitted) -> Outcome:
-        timeout = self._policy.timeout_s
+        timeout = self._policy.timeout_of(self._kind.name)
         with self._owner._leases.hold(lease):
             try:
                 with trio.fail_after(timeout):
@@ -201,7 +164,9 @@ class _Attempt:
                 raise Transient(f"the sync took longer than {timeout:g} s and was stopped") from None
             self._entered("commit")
             result = self._result(found)
-            await self._commit(lease, admitted, found, result)
+            # The last moment at which a cancellation still undoes everything.
+            await trio.lowlevel.checkpoint_if_cancelled()
+            await self._beyond_recall(self._commit(lease, admitted, found, result))
         self._report(found)
         return Completed(event.JSON.encode(result))
 
@@ -238,7 +203,7 @@ class _Attempt:
         if guard is not None:
             owner._turned_away(guard)
         outcome = outcome_of(decision, ask, owner._clock.now())
-        if isinstance(outcome, Failed):
+        if isinstance(outcome, Failed) and self._whole is None:
             await owner._bury(job, outcome, task)
         return outcome
 
@@ -266,6 +231,18 @@ class _Attempt:
         except Transient as error:
             # It may have been written: the next delivery learns that from the ledger (AlreadyCommitted).
             raise _Away(f"the ledger did not confirm the commit: {error}") from error
+
+    async def _beyond_recall(self, commit: Awaitable[None]) -> None:
+        """A commit is not cut short: nobody could say what became of it. The ledger bounds its own waits."""
+        committing = self._owner._committing
+        committing.add(self._job.id)
+        try:
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + COMMIT_S):
+                await commit
+                return
+            raise _Away(f"the ledger did not confirm the commit within {COMMIT_S:g} s")
+        finally:
+            committing.discard(self._job.id)
 
     async def _close(self, lease: Lease, status: str, error: str | None, events: tuple[Event, ...]) -> None:
         ending = Ending(
@@ -297,7 +274,7 @@ class _Attempt:
             return outcome
         told = event.failed(about, attempt=self._number, error=reason, duration_ms=took)
         await self._close(lease, "failed", reason, (told,))
-        if isinstance(outcome, Failed):
+        if isinstance(outcome, Failed) and self._whole is None:
             await self._owner._bury(self._job, outcome, self._task)
         return outcome
 
@@ -305,7 +282,7 @@ class _Attempt:
         """Cancelled from outside: by an operator for good, else handed back to the queue."""
         status, reason = "released", None
         told: tuple[Event, ...] = ()
-        if self._owner._cancelled(self._job.id):
+        if self._owner._cancelled((self._whole or self._job).id):
             status, reason = "cancelled", "cancelled by an operator"
             took = self._elapsed_ms()
             told = (event.cancelled(self._about(), attempt=self._number, reason=reason, duration_ms=took),)
@@ -328,7 +305,7 @@ class _Attempt:
             "chainsSync": len(found.chains),
             # A JSON number: those who read return values are JavaScript. The exact value is in the ledger.
             "totalValueUsd": float(change.total_value_usd),
-            "chainsFailed": [_failed_chain(failure) for failure in found.failures],
+            "chainsFailed": [failed_chain(failure) for failure in found.failures],
         }
 
     def _events(self, found: Found, result: dict[str, Any]) -> tuple[Event, ...]:
@@ -376,20 +353,4 @@ class _Attempt:
         return round((trio.current_time() - self._started) * 1000)
 
     def _who(self) -> dict[str, Any]:
-        return _who(self._job, self._task)
-
-
-def _who(job: Job, task: WalletSync) -> dict[str, Any]:
-    return {"job_id": job.id, "user": task.user_id, "wallet": task.wallet, "attempt": job.attempts_made + 1}
-
-
-def _failed_chain(failure: ChainFailure) -> dict[str, Any]:
-    return {"chainId": failure.chain_id, "error": failure.reason}
-
-
-def _stack(error: Exception) -> tuple[str, ...]:
-    """The traceback for the failed set: only for surprises, our own errors explain themselves."""
-    if isinstance(error, (Transient, Permanent)):
-        return ()
-    lines = "".join(traceback.format_exception(error)).splitlines()
-    return ("\n".join(lines[-_STACK_LINES:]),)
+        return who(self._job, self._task)

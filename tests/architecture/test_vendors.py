@@ -13,8 +13,8 @@ from tests.services import ROOT
 EVERYWHERE = ("*",)
 WITH_A_LOOP = (
     "moonxd.adapters.*", "moonxd.agents.*", "moonxd.control.*", "moonxd.jobs.*", "moonxd.sim.*", "moonxd.worker.*",
-    "moonxd.daemon", "moonxd.metrics", "moonxd.ports", "moonxd.sources", "moonxd.supervisor", "moonxd.wiring",
-    "moonxd.cli.serve", "moonxd.cli.migrate",
+    "moonxd.cluster", "moonxd.daemon", "moonxd.metrics", "moonxd.ports", "moonxd.sources",
+    "moonxd.supervisor", "moonxd.wiring", "moonxd.cli.serve", "moonxd.cli.migrate",
 )  # fmt: skip
 #: Import name -> modules (patterns; "a.*" is the package a as well).
 VENDORS = {
@@ -39,7 +39,7 @@ VENDORS = {
 STANDARD = {
     "asyncio": ("moonxd.adapters.island.*", "tui.*"),
     "sqlite3": ("moonxd.adapters.*",),
-    "subprocess": ("moonxd.adapters.redis.*", "moonxd.cli.demo_world"),
+    "subprocess": ("moonxd.adapters.processes", "moonxd.adapters.redis.*", "moonxd.cli.demo_world"),
     "multiprocessing": (),
     "pickle": (),
 }

@@ -19,6 +19,7 @@ from moonxd.api.client import ApiError
 from moonxd.api.messages import DependencyState, EnqueueRequest, PauseRequest, WorkerView
 from moonxd.api.schema import Child
 from moonxd.domain.errors import Permanent, Transient
+from moonxd.domain.fleet import Answer
 from moonxd.domain.job import Completed, Failed, JobOptions, Keep
 from moonxd.domain.ledger import Admission, Admitted, Commit, Event, Lease
 from moonxd.domain.money import amount
@@ -113,7 +114,7 @@ async def test_bad_asks_are_refused_with_what_to_do(
         assert refused.value.status == 400
         assert (await bench.queue.counts()).prioritized == 0
     if "type" in changes:
-        assert refused.value.hint == "use one of: portfolio-sync, sync-job"
+        assert refused.value.hint == "use one of: portfolio-sync, sync-job, bulk-sync, chain-sync, token-metadata"
 
 
 @pytest.mark.parametrize(
@@ -122,7 +123,7 @@ async def test_bad_asks_are_refused_with_what_to_do(
         (b"", "has no body"),
         (b"{", "truncated"),
         (b"[1]", "Expected `object`"),
-        (b'{"type":"portfolio-sync"}', "missing required field `userId`"),
+        (b'{"type":"portfolio-sync"}', "the payload has no userId: it is required"),
         (b'{"type":"portfolio-sync","userId":7,"walletAddress":"x"}', "at `$.userId`"),
         (b'{"type":"portfolio-sync","userId":"u","walletAddress":"x","chains":["base"]}', "unknown field `chains`"),
         (b'{"type":"portfolio-sync","userId":"u","walletAddress":"x","delay":-1}', "at `$.delay`"),
@@ -201,15 +202,59 @@ async def test_job_that_waits_is_cancelled_by_removal(redis_url: str, socket_pat
         assert await bench.queue.get(job_id) is None
 
 
-async def test_job_that_runs_here_is_cancelled_and_elsewhere_is_409(redis_url: str, socket_path: Path) -> None:
+async def test_job_that_runs_here_is_cancelled_until_it_is_too_late(redis_url: str, socket_path: Path) -> None:
     async with serving(redis_url, socket_path) as bench:
+        await bench.add()
+        job = await bench.claim()
+        with pytest.raises(ApiError, match="it is too late to cancel job") as refused:
+            await bench.call(calls.cancel(job.id))
+        assert refused.value.status == 409
+        bench.cancellable.add(job.id)
+        assert (await bench.call(calls.cancel(job.id))).state == "active"
+
+
+async def test_job_that_runs_elsewhere_is_cancelled_by_its_own_worker(redis_url: str, socket_path: Path) -> None:
+    answers: list[Answer | None] = [None, Answer(done=False), Answer(done=True)]
+    asked: list[tuple[str, str, str]] = []
+
+    async def ask(worker: str, verb: str, about: str) -> Answer | None:
+        asked.append((worker, verb, about))
+        return answers.pop(0)
+
+    async with serving(redis_url, socket_path, worker="operators", ask_worker=ask) as bench:
+        await bench.add()
+        job = await bench.claim()
+        with pytest.raises(ApiError, match="running on worker 'test-worker', which does not answer") as refused:
+            await bench.call(calls.cancel(job.id))
+        assert refused.value.status == 409
+        assert (await bench.call(calls.cancel(job.id))).cancelled, "it was between two states the first time"
+    assert asked == [("test-worker", "cancel", job.id)] * 3
+
+
+async def test_job_on_a_worker_that_nobody_can_ask_is_409(redis_url: str, socket_path: Path) -> None:
+    async with serving(redis_url, socket_path, worker="operators") as bench:
         await bench.add()
         job = await bench.claim()
         with pytest.raises(ApiError, match="is running on worker 'test-worker'") as refused:
             await bench.call(calls.cancel(job.id))
         assert refused.value.status == 409
-        bench.cancellable.add(job.id)
-        assert (await bench.call(calls.cancel(job.id))).state == "active"
+
+
+async def test_another_worker_is_paused_by_its_name(redis_url: str, socket_path: Path) -> None:
+    asked: list[tuple[str, str]] = []
+
+    async def ask(worker: str, verb: str, _about: str) -> Answer | None:
+        asked.append((worker, verb))
+        return Answer(done=True) if worker == "w2" else None
+
+    async with serving(redis_url, socket_path, ask_worker=ask) as bench:
+        paused = await bench.call(calls.pause(PauseRequest(worker="w2")))
+        assert (paused.scope, paused.name, paused.is_paused) == ("worker", "w2", True)
+        assert not (await bench.call(calls.resume(PauseRequest(worker="w2")))).is_paused
+        with pytest.raises(ApiError, match="worker 'w3' does not answer"):
+            await bench.call(calls.pause(PauseRequest(worker="w3")))
+        assert not bench.worker_paused
+    assert asked == [("w2", "pause"), ("w2", "resume"), ("w3", "pause")]
 
 
 async def test_ended_job_cannot_be_cancelled(redis_url: str, socket_path: Path) -> None:
@@ -404,7 +449,7 @@ async def test_status_and_version_and_workers(redis_url: str, socket_path: Path)
         assert (await bench.call(calls.status())).queue.waiting == 1
         version = await bench.call(calls.version())
         assert (version.pid, version.worker, version.queue) == (os.getpid(), "test-worker", bench.queue.name)
-        assert version.job_types == ("portfolio-sync", "sync-job")
+        assert version.job_types == ("portfolio-sync", "sync-job", "bulk-sync", "chain-sync", "token-metadata")
         (worker,) = (await bench.call(calls.workers())).workers
         assert (worker.worker, worker.slots, worker.host) == ("test-worker", 10, "testhost")
 

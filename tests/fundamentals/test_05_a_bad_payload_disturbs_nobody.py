@@ -42,7 +42,8 @@ async def test_it_fails_once_and_says_why(clock: MockClock, house: House, data: 
 async def test_an_unknown_job_name_is_refused_by_name(clock: MockClock, house: House) -> None:
     outcome = await house.ended(await house.enqueue_raw({}, name="make-coffee"))
     assert isinstance(outcome, Failed)
-    assert outcome.reason == "unknown job type 'make-coffee': this worker handles portfolio-sync, sync-job"
+    handled = "portfolio-sync, sync-job, bulk-sync, chain-sync, token-metadata"
+    assert outcome.reason == f"unknown job type 'make-coffee': this worker handles {handled}"
 
 
 async def test_a_dead_letter_keeps_what_the_producer_wrote(clock: MockClock, house: House) -> None:

@@ -265,6 +265,32 @@ async def test_an_operators_cancel_is_final(autojump_clock: MockClock, world: Wo
     assert (await world.event_types())[-1] == "sync.cancelled"
 
 
+async def test_a_commit_that_has_begun_is_not_cut_short(autojump_clock: MockClock, world: World) -> None:
+    began = trio.Event()
+    write = world.ledger.commit
+
+    async def slow(change: Commit) -> None:
+        began.set()
+        await trio.sleep(3)
+        await write(change)
+
+    world.ledger.commit = slow  # type: ignore[method-assign]
+    world.cancelled = True
+    outcomes: list[Outcome] = []
+    async with trio.open_nursery() as nursery:
+
+        async def attempt() -> None:
+            outcomes.append(await world.run())
+
+        nursery.start_soon(attempt)
+        await began.wait()
+        assert world.attempts.is_committing("1"), "an operator is told that it is too late"
+        nursery.cancel_scope.cancel()
+    assert [type(outcome) for outcome in outcomes] == [Completed]
+    assert await world.status() == "completed"
+    assert not world.attempts.is_committing("1")
+
+
 async def test_a_wallet_that_is_being_synced_makes_the_second_job_wait(autojump_clock: MockClock, world: World) -> None:
     world.base.answer = 15.0
     async with trio.open_nursery() as nursery:

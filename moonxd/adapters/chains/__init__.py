@@ -20,6 +20,7 @@ from .limits import alchemy_limits, request_limits
 from .multicall import MulticallReader
 from .provider import Limits, Provider
 from .reading import Endpoints
+from .together import SharingReader
 from .tokens import TokenList, builtin_tokens
 
 __all__ = [
@@ -115,7 +116,7 @@ def build_reader(
     )
     if alchemy_url:
         return AlchemyReader(chain, where, tokens, cache)
-    return MulticallReader(chain, where, tokens, cache, chunk=chunk)
+    return SharingReader(chain, where, tokens, cache, chunk=chunk)
 
 
 def _limits(guards: Guards, chain: Chain, name: str, url: str, *, is_alchemy: bool) -> Limits | None:

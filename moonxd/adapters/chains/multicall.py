@@ -36,7 +36,7 @@ from .reading import Caller, Endpoints, Unpinned, parse_quantity, together
 from .tokens import TokenList, coin_balance
 
 _NO_CONTRACT = "no contract answers at this address"
-_BLOCK_TIME = Call(address_bytes(MULTICALL3), GET_BLOCK_TIME)
+BLOCK_TIME = Call(address_bytes(MULTICALL3), GET_BLOCK_TIME)
 _METADATA_CALLS = (SYMBOL, NAME, DECIMALS)
 
 
@@ -114,7 +114,7 @@ class MulticallReader:
         asked = [address for address in task.tokens if address not in quarantined]
         essential = Call(address_bytes(MULTICALL3), address_call(GET_ETH_BALANCE, task.wallet))
         balance_of = address_call(BALANCE_OF, task.wallet)
-        calls = [_BLOCK_TIME, *(Call(address_bytes(address), balance_of) for address in asked)]
+        calls = [BLOCK_TIME, *(Call(address_bytes(address), balance_of) for address in asked)]
         coin, (answered, *results) = await aggregate(client, essential, calls, hex(block.height), chunk=self._chunk)
         self._check_pin(client, block, answered)
         held = {}

@@ -7,7 +7,6 @@ the server itself, so that an orphan that outlived a killed daemon is noticed, s
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import hashlib
 import logging
@@ -18,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import warnings
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Literal
@@ -27,6 +26,7 @@ import trio
 
 from moonxd.domain.errors import ConfigError
 
+from ..processes import dies_with, exit_of
 from .binary import child_env, find_binary
 from .errors import RedisReplyError, RedisUnavailable
 from .settings import RedisSettings
@@ -35,7 +35,6 @@ from .wire import Wire, dial
 AppendFsync = Literal["everysec", "always"]
 
 _log = logging.getLogger("moonxd.redis")
-_PR_SET_PDEATHSIG = 1
 #: sun_path holds this many bytes without its final zero (Linux 107, the BSDs and macOS 103).
 _MAX_SOCKET_PATH = 107 if sys.platform == "linux" else 103
 _READY_WITHIN_S = 15.0
@@ -65,7 +64,7 @@ class EmbeddedRedis:
     async def wait_dead(self) -> int:
         """Wait until the server has ended, for whatever reason; its exit code (negative: the signal)."""
         while (code := self._process.poll()) is None:
-            await _exit_of(self._process)
+            await exit_of(self._process)
         return code
 
 
@@ -249,7 +248,7 @@ def _spawn(command: list[str], data: Path, lock: int) -> subprocess.Popen[bytes]
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             pass_fds=(lock,),
-            preexec_fn=_dies_with(os.getpid()),
+            preexec_fn=dies_with(os.getpid()),
             start_new_session=True,  # Ctrl-C in our terminal must not stop the queue while we drain
         )
 
@@ -257,31 +256,6 @@ def _spawn(command: list[str], data: Path, lock: int) -> subprocess.Popen[bytes]
 def _rotate_log(log: Path) -> None:
     if log.exists() and log.stat().st_size > _MAX_LOG_BYTES:
         log.replace(log.with_suffix(".log.1"))
-
-
-def _dies_with(parent: int) -> Callable[[], None] | None:
-    """What the child does before it becomes redis-server: ask for SIGTERM, an orderly end, at its parent's death."""
-    if sys.platform != "linux":
-        return None
-    prctl = ctypes.CDLL(None).prctl
-
-    def prepare() -> None:
-        prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM))
-        if os.getppid() != parent:  # it died in between
-            os._exit(1)
-
-    return prepare
-
-
-async def _exit_of(process: subprocess.Popen[bytes]) -> None:
-    if not hasattr(os, "pidfd_open"):
-        await trio.to_thread.run_sync(process.wait, abandon_on_cancel=True)
-        return
-    descriptor = os.pidfd_open(process.pid)
-    try:
-        await trio.lowlevel.wait_readable(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 async def _await_ready(server: EmbeddedRedis, log: Path) -> None:
