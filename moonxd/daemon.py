@@ -81,7 +81,9 @@ class Daemon:
         self.config = config
         self._logging = logging_now
         self.telemetry = Telemetry({name: kind.name for name, kind in JOBS.items()})
-        self._breakers = new_breakers(self.telemetry.breaker_opened)
+        #: For whoever looks after the daemon; sent once there is a ledger. Of a flood the newest are kept.
+        self._notices: deque[Notice] = deque(maxlen=1000)
+        self._breakers = new_breakers(self._breaker_shut)
         self.stop = trio.Event()
         self._reload = reload
         self._hurry = trio.Event()
@@ -90,8 +92,6 @@ class Daemon:
         self._worker = wiring.worker_name(config)
         self._redis_settings: RedisSettings | None = None
         self._parts: Parts | None = None
-        #: For whoever looks after the daemon; sent once there is a ledger.
-        self._notices: deque[Notice] = deque()
 
     # ---- start and stop ------------------------------------------------------------------------------------------
 
@@ -159,7 +159,12 @@ class Daemon:
             max_stalled_count=config.worker.max_stalled,
             defaults=wiring.job_defaults(config),
         )
-        keeper = BreakerKeeper(self._breakers, ledger.breakers(), recovered=self.telemetry.state_recovered)
+        keeper = BreakerKeeper(
+            self._breakers,
+            ledger.breakers(),
+            recovered=self.telemetry.state_recovered,
+            lost=lambda sentence: self._notices.append(Notice(kind="breaker_state_lost", message=sentence)),
+        )
         await keeper.recover()
         sources = wiring.new_sources(config, redis, self.telemetry, self._breakers)
         return assemble(
@@ -262,7 +267,12 @@ class Daemon:
     async def _run_consumer(self, consumer: Consumer, ready: Callable[[], None]) -> None:
         await consumer.run(ready)
 
-    # ---- what the consumer tells ---------------------------------------------------------------------------------
+    # ---- what the parts tell ---------------------------------------------------------------------------------
+
+    def _breaker_shut(self, name: str, reason: str) -> None:
+        self.telemetry.breaker_opened(name)
+        told = {"breaker": name, "reason": reason}
+        self._notices.append(Notice(kind="breaker_open", message=f"breaker {name} is shut: {reason}", metadata=told))
 
     def _job_started(self, job: Job) -> None:
         self.telemetry.job_started(job.id, job.name, job.attempts_made + 1)

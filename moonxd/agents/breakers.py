@@ -27,24 +27,28 @@ _SPOKEN = " by operator"
 LAST_S = 1.0
 
 
-def new_breakers(opened: Callable[[str], None]) -> Breakers:
+def new_breakers(opened: Callable[[str, str], None]) -> Breakers:
     """Breakers on wall time at the start and monotonic time since: a clock that is set meanwhile shuts nothing.
 
-    `opened` is told the name of each one that opens or is cordoned.
+    `opened` is told the name of each one that opens or is cordoned, and why.
     """
     offset = time.time() - time.monotonic()
-
-    def tell(name: str, reason: str) -> None:
-        opened(name)
-        log.error("breaker %s is shut: %s", name, reason, extra={"breaker": name, "alert": True})
-
-    return Breakers(lambda: offset + time.monotonic(), on_open=tell)
+    return Breakers(lambda: offset + time.monotonic(), on_open=opened)
 
 
 class BreakerKeeper:
     """`recover` before anything is asked, then `run` for as long as the daemon lives."""
 
-    def __init__(self, breakers: Breakers, store: BreakerStore, *, recovered: Callable[[float], None]) -> None:
+    def __init__(
+        self,
+        breakers: Breakers,
+        store: BreakerStore,
+        *,
+        recovered: Callable[[float], None],
+        lost: Callable[[str], None] = lambda sentence: None,
+    ) -> None:
+        """`recovered` is told the seconds that took, `lost` a sentence about each state that could not be read."""
+        self._lost = lost
         self._breakers = breakers
         self._store = store
         self._recovered = recovered
@@ -64,10 +68,10 @@ class BreakerKeeper:
                     else:
                         states[name] = restore(text)
                 except ValueError as error:
-                    log.error("breaker %s starts afresh, its row is set aside: %s", name, error, extra={"alert": True})
+                    self._lost(f"breaker {name} starts afresh, its row is set aside: {error}")
                     await self._store.set_aside(name)
         except MoonxdError as error:
-            log.error("breakers start afresh, their states cannot be read: %s", error, extra={"alert": True})
+            self._lost(f"breakers start afresh, their states cannot be read: {error}")
         self._breakers.restore(states)
         self._recovered(time.perf_counter() - started)
 

@@ -50,6 +50,14 @@ def test_breakers_are_there_and_outlive_a_restart(start_daemon: StartDaemon, sim
     assert again.wait(again.enqueue(WALLET)).result["chainsFailed"] == []
 
 
+def alerts(daemon: DaemonProcess, kind: str) -> str:
+    """The system.alert events of a kind, as one text."""
+    with daemon.client() as client:
+        told = client.call(calls.events(limit=1000)).events
+    bodies = (bytes(one.body).decode() for one in told if one.type == "system.alert")
+    return "\n".join(body for body in bodies if kind in body)
+
+
 def test_an_unreadable_row_does_not_stop_the_start(start_daemon: StartDaemon, simulator: SimulatorProcess) -> None:
     daemon = start_daemon(simulator.env)
     (base,) = (name for name in modes(daemon) if name.startswith("base/"))
@@ -59,7 +67,7 @@ def test_an_unreadable_row_does_not_stop_the_start(start_daemon: StartDaemon, si
         assert changed.rowcount == 1, "a clean stop keeps every breaker"
     again = start_daemon(simulator.env, state=daemon.state)
     assert modes(again)[base] == "closed"
-    assert f"breaker {base} starts afresh, its row is set aside" in again.log()
+    until(lambda: f"breaker {base} starts afresh, its row is set aside" in alerts(again, "breaker_state_lost"), "alert")
 
 
 def test_an_endpoint_that_is_down_is_left_alone_and_found_again(
@@ -72,6 +80,7 @@ def test_an_endpoint_that_is_down_is_left_alone_and_found_again(
     for _ in range(5):
         assert len(daemon.wait(daemon.enqueue(WALLET)).result["chainsFailed"]) == 1
     assert modes(daemon)[base] in ("open", "half-open")
+    until(lambda: f"breaker {base} is shut" in alerts(daemon, "breaker_open"), "alert")
     simulator.http.patch("/sim/knobs", json={"base": {"error_rate": 0.0}}).raise_for_status()
 
     def is_well() -> bool:
