@@ -9,12 +9,16 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 
 from . import money
 from .spam import is_spam
 from .token import ChainSnapshot, Holding, Price, TokenBalance, TokenRef
+
+#: Where a holding keeps, beside what the chain's source said, whose word its price is: source, confidence, at.
+PRICE_FACTS = "price"
 
 
 class PriceLookup(msgspec.Struct, frozen=True):
@@ -70,23 +74,25 @@ def refresh_metadata(previous: Sequence[Holding], snapshots: Sequence[ChainSnaps
         for balance in snapshot.balances:
             row = before.get(balance.token)
             if row is not None:
-                priced = None if row.price_usd is None else Price(row.price_usd, "", 1.0, 0.0)
                 stands = msgspec.structs.replace(balance, raw=row.raw)
-                after[balance.token] = _build(stands, priced)
+                after[balance.token] = _build(stands, row.price_usd, row.said.get(PRICE_FACTS))
     return _difference(before, after)
 
 
 def _row(balance: TokenBalance, before: Holding | None, prices: PriceLookup) -> Holding:
     price = prices.found.get(balance.token)
-    if price is None and before is not None and before.price_usd is not None and balance.token in prices.unavailable:
-        price = Price(before.price_usd, "last-known", 0.0, 0.0)
-    return _build(balance, price)
+    if price is not None:
+        facts = {"source": price.source, "confidence": price.confidence, "at": price.at}
+        return _build(balance, price.usd, facts)
+    if before is not None and balance.token in prices.unavailable:
+        return _build(balance, before.price_usd, before.said.get(PRICE_FACTS))
+    return _build(balance, None, None)
 
 
-def _build(balance: TokenBalance, price: Price | None) -> Holding:
+def _build(balance: TokenBalance, price: Decimal | None, facts: dict[str, Any] | None) -> Holding:
     meta = balance.meta
     amount = None if meta.decimals is None else money.amount(balance.raw, meta.decimals)
-    usd = None if price is None or amount is None else price.usd
+    usd = None if amount is None else price
     return Holding(
         chain_id=balance.token.chain_id,
         address=balance.token.address,
@@ -100,15 +106,28 @@ def _build(balance: TokenBalance, price: Price | None) -> Holding:
         logo=meta.logo,
         is_spam=is_spam(balance),
         is_verified=balance.verified,
-        said=balance.said,
+        said=balance.said if usd is None or facts is None else {**balance.said, PRICE_FACTS: facts},
     )
+
+
+def _same(row: Holding, before: Holding | None) -> bool:
+    """Whether nothing changed but, at most, who confirmed the same price and when."""
+    if before is None or row == before:
+        return before is not None
+    if row.raw != before.raw or row.price_usd != before.price_usd:
+        return False
+    return msgspec.structs.replace(row, said=_steady(row)) == msgspec.structs.replace(before, said=_steady(before))
+
+
+def _steady(row: Holding) -> dict[str, Any]:
+    return {key: value for key, value in row.said.items() if key != PRICE_FACTS}
 
 
 def _difference(before: Mapping[TokenRef, Holding], after: Mapping[TokenRef, Holding]) -> PortfolioChange:
     holdings = tuple(after[token] for token in sorted(after))
     return PortfolioChange(
         holdings=holdings,
-        changed=tuple(row for row in holdings if before.get(row.token) != row),
+        changed=tuple(row for row in holdings if not _same(row, before.get(row.token))),
         removed=tuple(sorted(token for token in before if token not in after)),
         total_value_usd=total_value(holdings),
     )

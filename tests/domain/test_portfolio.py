@@ -78,6 +78,20 @@ def test_a_price_source_that_is_away_does_not_make_a_wallet_worthless() -> None:
     assert unknown.changed[0].price_usd is None, "but a source that answered and did not know it makes it unknown"
 
 
+def test_a_row_keeps_whose_word_its_price_is() -> None:
+    read = snapshot(ETH, balance(ETH, USDC, 1_000_000))
+    before = synced(read, lookup=prices(**{USDC: "2"})).holdings
+    assert before[0].said["price"] == {"source": "llama", "confidence": 0.99, "at": 0.0}
+    token = TokenRef(ETH, USDC)
+    confirmed = PriceLookup({token: Price(Decimal("2.00"), "coingecko", 0.9, 60.0)})
+    assert assemble(before, (read,), confirmed).is_empty, "the same price from somebody else is no news"
+    moved = assemble(before, (read,), PriceLookup({token: Price(Decimal(3), "coingecko", 0.9, 60.0)}))
+    assert moved.changed[0].said["price"]["source"] == "coingecko"
+    away = assemble(moved.holdings, (read,), PriceLookup(unavailable=frozenset({token})))
+    assert away.is_empty, "the last known price stands, with its source"
+    assert "price" not in assemble(before, (read,), NO_PRICES).holdings[0].said
+
+
 def test_spam_is_kept_and_flagged_and_left_out_of_totals() -> None:
     scam = TokenBalance(TokenRef(ETH, USDC), 10**6, TokenMeta("$ visit scam.com", "claim reward", 6))
     change = synced(snapshot(ETH, scam), lookup=prices(**{USDC: "1000"}))
