@@ -147,3 +147,20 @@ def test_four_workers_share_four_thousand_jobs_evenly(start_daemon: StartDaemon,
 def _ask(**fields: str) -> Any:
 
     return EnqueueRequest(type="portfolio-sync", **fields)  # type: ignore[arg-type]
+
+
+@pytest.mark.redis
+@pytest.mark.postgres
+def test_several_workers_on_an_external_redis_and_postgresql(
+    start_daemon: StartDaemon, simulator: SimulatorProcess, redis_url: str, postgres_dsn: str
+) -> None:
+    external = {"REDIS_URL": redis_url, "DATABASE_URL": postgres_dsn}
+    daemon = start_daemon({**simulator.env, **FAST_BEATS, **external}, "--workers", "2")
+    jobs = [daemon.enqueue(wallet) for wallet in WALLETS[:100]]
+    assert {daemon.wait(job_id).state for job_id in jobs} == {"completed"}
+    found = Counter(call(daemon, calls.job(job_id)).processed_by for job_id in jobs)
+    assert found.keys() == {"box-1", "box-2"}
+    told = Counter(
+        event.wallet for event in call(daemon, calls.events(limit=1000)).events if event.type == "sync.completed"
+    )
+    assert told == Counter(WALLETS[:100]), "each wallet once in effect"
