@@ -17,6 +17,8 @@ from moonxd.domain.job import JobState
 from tests.services.daemon import DaemonProcess, StartDaemon, until
 from tests.services.simulator import SimulatorProcess
 
+pytestmark = pytest.mark.slow
+
 WALLET = "0x" + "5a" * 20
 REFUSED = 78
 

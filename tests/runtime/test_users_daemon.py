@@ -17,6 +17,8 @@ from moonxd.domain.job import JobState
 from tests.services.daemon import DaemonProcess, StartDaemon, until
 from tests.services.simulator import SimulatorProcess
 
+pytestmark = pytest.mark.slow
+
 LIMITED = {"MOONXD_RATE_LIMIT__ENABLED": "true", "WORKER_RATE_LIMIT_MAX": "5", "WORKER_RATE_LIMIT_WINDOW": "900000"}
 
 

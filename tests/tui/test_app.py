@@ -20,6 +20,8 @@ from tui.feed import FeedError
 from tui.state import STALE_AFTER
 from tui.table import Table
 
+pytestmark = pytest.mark.slow
+
 
 def screen(app: TopApp) -> list[str]:
     """The panels' screen as lines of text."""

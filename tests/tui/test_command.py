@@ -19,6 +19,8 @@ import pytest
 
 from tests.services import ROOT
 
+pytestmark = pytest.mark.slow
+
 FORBIDDEN = ("trio", "psycopg", "hiredis", "redis", "hypercorn", "starlette", "moonxd.adapters", "moonxd.daemon")
 
 

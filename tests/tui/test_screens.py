@@ -19,6 +19,8 @@ from tests.tui.scenes import EMPTY, busy, history, tripped
 from tui.app import TopApp
 from tui.feed import FeedError
 
+pytestmark = pytest.mark.slow
+
 GONE = FeedError(
     "no daemon is running at /var/lib/moonxd/moonxd.sock (there is no such socket)",
     "start one with `moonxd serve`, or say where it is with --socket or --state-dir",
