@@ -6,11 +6,14 @@ import sqlite3
 from contextlib import closing
 
 import httpx
+import pytest
 
 from moonxd.api import calls
 from moonxd.api.messages import BreakerRequest
 from tests.services.daemon import DaemonProcess, StartDaemon, until
 from tests.services.simulator import SimulatorProcess
+
+pytestmark = pytest.mark.slow
 
 WALLET = "0x" + "5a" * 20
 
