@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-from typing import Annotated
+from collections.abc import Callable
+from typing import Annotated, TypeVar
 
 import msgspec
 import typer
@@ -78,6 +79,9 @@ def list_letters(
     note(f"{len(page.jobs)} of {page.total} dead letters" if page.jobs else "no dead letters")
 
 
+A = TypeVar("A", RequeueRequest, PurgeRequest)
+
+
 @app.command()
 def show(job_id: Annotated[str, typer.Argument(metavar="ID", help="The job's id.")], json: Json = False) -> None:
     """Payload, options, reason and trace of one."""
@@ -103,16 +107,7 @@ def requeue(
     json: Json = False,
 ) -> None:
     """Put them back to work with the payload and options they came with. Counts first, and asks."""
-    ask = RequeueRequest(
-        ids=tuple(ids or ()),
-        reason=reason,
-        name=type,
-        user=user,
-        older_than=_age(older_than),
-        newer_than=_age(newer_than),
-        all=all,
-    )
-    _check(ask)
+    ask = _ask(RequeueRequest, ids, reason, type, user, older_than, newer_than, all=all)
     with connect() as daemon:
         counted = daemon.call(calls.requeue_dead(msgspec.structs.replace(ask, dry_run=True)))
         if not _goes_on(counted.matched, counted.more, "requeue", dry_run=dry_run, yes=yes, named=bool(ids)):
@@ -139,16 +134,7 @@ def purge(
     json: Json = False,
 ) -> None:
     """Forget them for good, in the queue and in the ledger. Counts first, and asks."""
-    ask = PurgeRequest(
-        ids=tuple(ids or ()),
-        reason=reason,
-        name=type,
-        user=user,
-        older_than=_age(older_than),
-        newer_than=_age(newer_than),
-        all=all,
-    )
-    _check(ask)
+    ask = _ask(PurgeRequest, ids, reason, type, user, older_than, newer_than, all=all)
     with connect() as daemon:
         counted = daemon.call(calls.purge_dead(msgspec.structs.replace(ask, dry_run=True)))
         if not _goes_on(counted.matched, counted.more, "purge", dry_run=dry_run, yes=yes, named=False):
@@ -224,6 +210,31 @@ def _report(answer: RequeueResult | PurgeResult, line: str, *, as_json: bool) ->
         print_json(answer)
     else:
         say(line)
+
+
+def _ask(
+    kind: Callable[..., A],
+    ids: list[str] | None,
+    reason: str | None,
+    name: str | None,
+    user: str | None,
+    older_than: str | None,
+    newer_than: str | None,
+    *,
+    all: bool,
+) -> A:
+    """The filter that the options describe, checked."""
+    ask = kind(
+        ids=tuple(ids or ()),
+        reason=reason,
+        name=name,
+        user=user,
+        older_than=_age(older_than),
+        newer_than=_age(newer_than),
+        all=all,
+    )
+    _check(ask)
+    return ask
 
 
 def _check(ask: DeadFilter) -> None:
