@@ -22,6 +22,10 @@ class Transient(MoonxdError):
         self.retry_after = retry_after
 
 
+class SinkBroken(MoonxdError):
+    """This producer will never send again (fenced, or its sequence is lost): build a new one."""
+
+
 class Permanent(MoonxdError):
     """It will never work: the job goes to the dead letters at once, unretried."""
 

@@ -1,0 +1,40 @@
+"""What the inside asks of the outside. Every Protocol has at most eight methods and one conformance suite.
+
+Rules for whoever implements one: map foreign errors to domain.errors at your border (Transient when trying again can
+help, Permanent when it cannot), never swallow a cancellation, bound every wait, leave nothing half-done when cancelled.
+"""
+
+from __future__ import annotations
+
+from .clock import Clock
+from .events import Drain, Publication, Sink
+from .ledger import ANY_LETTER, BreakerStore, DeadLetters, History, Ledger, LedgerUpkeep, Outbox, Schedule
+from .queue import Fleet, Queue, QueueAdmin, QueueUpkeep
+from .sources import Cache, ChainReader, ManyReader, PriceSource, Quota, TokenReader
+from .stats import StatsArchive
+
+__all__ = [
+    "ANY_LETTER",
+    "BreakerStore",
+    "Cache",
+    "ChainReader",
+    "Clock",
+    "DeadLetters",
+    "Drain",
+    "Fleet",
+    "History",
+    "Ledger",
+    "LedgerUpkeep",
+    "ManyReader",
+    "Outbox",
+    "PriceSource",
+    "Publication",
+    "Queue",
+    "QueueAdmin",
+    "QueueUpkeep",
+    "Quota",
+    "Schedule",
+    "Sink",
+    "StatsArchive",
+    "TokenReader",
+]

@@ -1,0 +1,38 @@
+"""Where statistics are kept. The rules are those of the package."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from ..domain.stats import BridgeStats, ChainStats, Overview, Point
+
+
+class StatsArchive(Protocol):
+    """Latest values and history of chains and bridges. Old history expires by itself (30 days; overviews 24 h)."""
+
+    async def put_chains(self, rows: Sequence[ChainStats]) -> None:
+        """Replace the latest value of each chain and add to its history. Repeating one changes nothing."""
+        ...
+
+    async def put_bridges(self, rows: Sequence[BridgeStats]) -> None: ...
+
+    async def put_overview(self, overview: Overview) -> None: ...
+
+    async def chains(self) -> tuple[ChainStats, ...]:
+        """The latest of each chain, by chain id."""
+        ...
+
+    async def bridges(self) -> tuple[BridgeStats, ...]:
+        """The latest of each provider and route."""
+        ...
+
+    async def overview(self) -> Overview | None: ...
+
+    async def chain_history(self, chain_id: int, *, since_ms: int, until_ms: int, step_s: float) -> tuple[Point, ...]:
+        """since <= time < until in steps, oldest first; steps without samples are absent."""
+        ...
+
+    async def bridge_history(
+        self, provider: str, route: str, *, since_ms: int, until_ms: int, step_s: float
+    ) -> tuple[Point, ...]: ...
