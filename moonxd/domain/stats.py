@@ -104,6 +104,16 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     bridges: tuple[BridgeStats, ...]
 
 
+class Round(msgspec.Struct, frozen=True, kw_only=True):
+    """What one run of a collector found. Things it could not measure are in it too, with their status and error."""
+
+    chains: tuple[ChainStats, ...] = ()
+    bridges: tuple[BridgeStats, ...] = ()
+    overview: Overview | None = None
+    #: Sentences about what could not be measured; a round with nothing else is a failed one.
+    failed: tuple[str, ...] = ()
+
+
 class Point(msgspec.Struct, frozen=True, kw_only=True):
     """One step of a history: what was measured within it, averaged. `samples` 0 never occurs."""
 

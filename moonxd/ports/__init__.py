@@ -11,7 +11,7 @@ from .events import Drain, Publication, Sink
 from .ledger import ANY_LETTER, BreakerStore, DeadLetters, History, Ledger, LedgerUpkeep, Outbox, Schedule
 from .queue import Fleet, Queue, QueueAdmin, QueueUpkeep
 from .sources import Cache, ChainReader, ManyReader, PriceSource, Quota, TokenReader
-from .stats import StatsArchive
+from .stats import Collector, StatsArchive
 
 __all__ = [
     "ANY_LETTER",
@@ -19,6 +19,7 @@ __all__ = [
     "Cache",
     "ChainReader",
     "Clock",
+    "Collector",
     "DeadLetters",
     "Drain",
     "Fleet",

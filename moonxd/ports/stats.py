@@ -5,7 +5,20 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
-from ..domain.stats import BridgeStats, ChainStats, Overview, Point
+from ..domain.stats import BridgeStats, ChainStats, Overview, Point, Round
+
+
+class Collector(Protocol):
+    """One kind of statistics. When it runs, how long it may, and what becomes of a round is the runner's affair."""
+
+    @property
+    def name(self) -> str:
+        """As in configuration and metrics, for example "chain_performance"."""
+        ...
+
+    async def collect(self, now_ms: int) -> Round:
+        """Look once. Raises only when nothing could be looked at; one bad upstream is a row with an error."""
+        ...
 
 
 class StatsArchive(Protocol):
