@@ -9,6 +9,7 @@ from .agents.activity import Activity
 from .agents.scheduler import Report, Scheduler
 from .api.messages import SchedulerStats
 from .api.users import ScheduleView
+from .config.cron import CronPattern
 from .config.outlets import Scheduler as Section
 from .control.deps import Scheduling
 from .domain.plan import Plan, Rules
@@ -26,7 +27,7 @@ def plan_of(section: Section) -> Plan:
             open_hour=section.market_open_hour,
             close_hour=section.market_close_hour,
             days=section.market_days,
-            cron=section.cron,
+            cron=CronPattern(section.cron) if section.cron else None,
             cron_spread_s=section.cron_spread_s,
             stale_s=section.stale_after_s,
             active_s=section.active_s,
@@ -89,7 +90,7 @@ class PeriodicSyncs:
             running=report.is_running,
             is_market_hours=self._plan.is_market(now),
             interval=self._plan.interval(now),
-            cron=self._plan.rules.cron,
+            cron=self._plan.rules.cron.pattern if self._plan.rules.cron else None,
             held_back=report.is_held_back,
             rounds=report.rounds,
             missed_ticks=report.missed_ticks,

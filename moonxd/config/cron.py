@@ -1,10 +1,24 @@
-"""Whether a cron pattern can be read; when it is due next is domain/cron.py's business."""
+"""Cron patterns of five fields, or six with seconds first, as cronsim reads them: Vixie cron's words, in UTC."""
 
 from __future__ import annotations
 
-import re
+from datetime import UTC, datetime
+from functools import lru_cache
 
-from ..domain.cron import FIELDS
+from cronsim import CronSim, CronSimError
+
+
+class CronPattern:
+    """A `domain.cron.Cron`. Raises ValueError for a pattern that `check_cron` would not let pass."""
+
+    def __init__(self, pattern: str) -> None:
+        self.pattern = check_cron(pattern)
+        self.after = lru_cache(maxsize=4096)(self._after)
+
+    def _after(self, second: int) -> int | None:
+        """See domain.cron.Cron."""
+        fires = next(CronSim(self.pattern, datetime.fromtimestamp(second, UTC)), None)
+        return None if fires is None else int(fires.timestamp())
 
 
 def check_cron(text: str) -> str:
@@ -12,24 +26,8 @@ def check_cron(text: str) -> str:
     parts = text.split()
     if len(parts) not in (5, 6):
         raise ValueError(f"this one has {len(parts)}")
-    for part, field in zip(reversed(parts), reversed(FIELDS), strict=False):
-        for item in part.split(","):
-            _check_item(item, *field)
+    try:
+        CronSim(text, datetime.now(UTC))
+    except CronSimError as error:
+        raise ValueError(f"{str(error).removeprefix('Bad ')} of {text!r} cannot be read") from None
     return " ".join(parts)
-
-
-def _check_item(item: str, field: str, low: int, high: int, names: tuple[str, ...]) -> None:
-    match = re.fullmatch(r"(?:\*|(\w+)(?:-(\w+))?)(?:/(\d+))?", item)
-    if match is None or (match[3] is not None and not 0 < int(match[3]) <= high + 1):
-        raise ValueError(f"{item!r} is no {field}")
-    bounds = [_number(bound, low, names) for bound in match.groups()[:2] if bound is not None]
-    if any(bound is None or not low <= bound <= high for bound in bounds) or bounds != sorted(
-        bounds, key=lambda b: b or 0
-    ):
-        raise ValueError(f"{item!r} is no {field} ({low} to {high})")
-
-
-def _number(text: str, low: int, names: tuple[str, ...]) -> int | None:
-    if text.isdecimal():
-        return int(text)
-    return names.index(text.lower()) + low if text.lower() in names else None

@@ -38,8 +38,8 @@ class Rules(msgspec.Struct, frozen=True, kw_only=True):
     open_hour: int = 9
     close_hour: int = 17
     days: tuple[str, ...] = WEEKDAYS
-    #: Replaces both intervals; UTC.
-    cron: str | None = None
+    #: Replaces both intervals.
+    cron: Cron | None = None
     #: The wallets of one instant of `cron` are spread over this.
     cron_spread_s: float = 300.0
     stale_s: float = 3600.0
@@ -52,7 +52,7 @@ class Plan:
 
     def __init__(self, rules: Rules) -> None:
         self.rules = rules
-        self._cron = Cron(rules.cron) if rules.cron else None
+        self._cron = rules.cron
         self._days = frozenset(WEEKDAYS.index(day) for day in rules.days)
 
     # ---- time ----------------------------------------------------------------------------------------------------

@@ -256,7 +256,7 @@ def test_what_kubernetes_injects_beside_services_does_not_disturb() -> None:
         ("PORT=http", "PORT = 'http': must be a port from 1 to 65535"),
         ("DB_SSL=perhaps", "DB_SSL = 'perhaps': must be one of disable, allow, prefer,"),
         ("ENABLED_CHAINS=base,solana", "unknown chain 'solana'"),
-        ("PERIODIC_SYNC_CRON_PATTERN=61 * * * *", "'61' is no minute (0 to 59)"),
+        ("PERIODIC_SYNC_CRON_PATTERN=61 * * * *", "minute of '61 * * * *' cannot be read"),
         ("STATS_COLLECTION_INTERVAL=* * *", "this one has 3"),
         ("BASE_RPC_URL=ftp://u:hunter22@h/hunter23", "must be a URL starting with http:// or https://"),
         ("CLUSTER_MODE=sometimes", "must be one of single, auto, manual"),

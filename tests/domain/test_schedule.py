@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from moonxd.adapters.bullmq.adding import check
+from moonxd.config.cron import CronPattern
 from moonxd.domain.errors import Permanent
 from moonxd.domain.payload import parse_wallet_sync
 from moonxd.domain.plan import Plan, Rules, zone
@@ -69,7 +70,7 @@ def test_intervals_follow_the_hours_unless_the_wallet_has_its_own() -> None:
     assert PLAN.interval(NOON) == 5 * MINUTE
     assert PLAN.interval(NIGHT) == 15 * MINUTE
     assert PLAN.interval(NOON, 60) == HOUR
-    assert Plan(Rules(cron="0 * * * *")).interval(NOON) == HOUR
+    assert Plan(Rules(cron=CronPattern("0 * * * *"))).interval(NOON) == HOUR
 
 
 def slots(plan: Plan, start: float, end: float, wallet: str = WALLET, **own: Any) -> list[int]:
@@ -107,7 +108,7 @@ def test_a_day_has_the_slots_of_its_hours(user: str, number: int) -> None:
 def test_the_next_slot_is_later_and_near(
     now: float, minutes: int | None, timezone: str | None, cron: str | None, market: float, off: float
 ) -> None:
-    plan = Plan(Rules(cron=cron, market_interval_s=market, off_interval_s=off))
+    plan = Plan(Rules(cron=CronPattern(cron) if cron else None, market_interval_s=market, off_interval_s=off))
     slot = plan.next_slot(USER, WALLET, now, interval_minutes=minutes, timezone=timezone)
     longest = minutes * 60 if minutes else DAY if cron else max(round(market), round(off))
     assert now < slot <= int(now) + longest + 1
@@ -125,15 +126,22 @@ def test_ten_thousand_wallets_do_not_fire_together(own: dict[str, Any]) -> None:
 
 
 def test_wallets_of_one_cron_instant_are_spread() -> None:
-    plan = Plan(Rules(cron="0 3 * * *", cron_spread_s=600))
+    plan = Plan(Rules(cron=CronPattern("0 3 * * *"), cron_spread_s=600))
     found = Counter(plan.next_slot(f"u{n}", WALLET, NOON) for n in range(5000))
     three = int(at("2026-11-21T03:00:00"))
     assert set(found) <= set(range(three, three + 600))
     assert max(found.values()) < 40
 
 
+class Never:
+    pattern = "never"
+
+    def after(self, second: int) -> int | None:
+        return None
+
+
 def test_a_cron_that_never_fires_forgets_nobody() -> None:
-    assert Plan(Rules(cron="0 0 31 2 *")).next_slot(USER, WALLET, NOON) > NOON
+    assert Plan(Rules(cron=Never())).next_slot(USER, WALLET, NOON) > NOON
 
 
 # ---- decisions -------------------------------------------------------------------------------------------------------
