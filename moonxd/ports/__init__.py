@@ -9,7 +9,7 @@ from __future__ import annotations
 from .clock import Clock
 from .events import Drain, Publication, Sink
 from .ledger import ANY_LETTER, BreakerStore, DeadLetters, History, Ledger, LedgerUpkeep, Outbox, Schedule
-from .queue import Fleet, Queue, QueueAdmin, QueueUpkeep
+from .queue import Election, Fleet, Queue, QueueAdmin, QueueUpkeep
 from .sources import Cache, ChainReader, ManyReader, PriceSource, Quota, TokenReader
 from .stats import Collector, StatsArchive
 
@@ -22,6 +22,7 @@ __all__ = [
     "Collector",
     "DeadLetters",
     "Drain",
+    "Election",
     "Fleet",
     "History",
     "Ledger",

@@ -116,6 +116,18 @@ class QueueUpkeep(Protocol):
         ...
 
 
+class Election(Protocol):
+    """Who of the fleet does something that only one may do. The holder keeps it for as long as it asks in time."""
+
+    async def hold(self, office: str, ttl_s: float) -> bool:
+        """Take or keep `office` for `ttl_s` seconds; False: another one has it. Raises Transient when nobody knows."""
+        ...
+
+    async def leave(self, office: str) -> None:
+        """Let go at once what we hold; nothing happens to what another one holds."""
+        ...
+
+
 class Fleet(Protocol):
     """The workers of one queue, on any number of hosts: who lives, and orders from one to another."""
 

@@ -1,0 +1,66 @@
+"""Holds one office of the fleet for as long as this daemon lives and the election can be asked."""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Callable
+
+import trio
+
+from ..domain.errors import Transient
+from ..ports import Election
+
+log = logging.getLogger("moonxd.office")
+
+#: Seconds to let go of it at the end; whoever wants it waits for the rest of its time otherwise.
+LEAVE_S = 1.0
+
+
+class Office:
+    """`ttl_s` seconds after its holder died another one takes it; it is asked for three times as often."""
+
+    def __init__(self, election: Election, name: str, *, ttl_s: float = 30.0) -> None:
+        self._election = election
+        self._name = name
+        self._ttl_s = ttl_s
+        self._ours_until = -math.inf
+
+    @property
+    def is_held(self) -> bool:
+        """Whether it is ours for certain: never when the election has not been asked for a while."""
+        return trio.current_time() < self._ours_until
+
+    async def run(self, ready: Callable[[], None]) -> None:
+        """Stand for it for ever; ready after the first answer, so that nobody who asks `is_held` comes too early."""
+        try:
+            await self._stand()
+            ready()
+            while True:
+                await trio.sleep(self._ttl_s / 3)
+                await self._stand()
+        finally:
+            await self._leave()
+
+    async def _stand(self) -> None:
+        asked, was_held = trio.current_time(), self.is_held
+        try:
+            is_ours = await self._election.hold(self._name, self._ttl_s)
+        except Transient as error:
+            log.warning("%s", error, extra={"office": self._name})
+            return
+        self._ours_until = asked + self._ttl_s if is_ours else -math.inf
+        if is_ours is not was_held:
+            log.info(
+                "the office %s is %s", self._name, "ours" if is_ours else "another's", extra={"office": self._name}
+            )
+
+    async def _leave(self) -> None:
+        if not self.is_held:
+            return
+        self._ours_until = -math.inf
+        with trio.CancelScope(shield=True, deadline=trio.current_time() + LEAVE_S):
+            try:
+                await self._election.leave(self._name)
+            except Transient as error:
+                log.info("%s", error, extra={"office": self._name})
