@@ -179,7 +179,7 @@ async def test_the_office_is_held_left_and_taken_over(autojump_clock: MockClock)
     async with trio.open_nursery() as nursery:
         scope = await nursery.start(_keep, one)
         other_scope = await nursery.start(_keep, other)
-        await trio.sleep(100)
+        await trio.sleep(95)
         assert (one.is_held, other.is_held) == (True, False)
         scope.cancel()
         await wait_all_tasks_blocked()
