@@ -79,6 +79,15 @@ def merged(old: Row | None, new: Row) -> Row:
     return msgspec.structs.replace(old, **{name: getattr(new, name) for name in of_the_look(new)})
 
 
+def latest_of(rows: Iterable[Row], series: Callable[[Row], Hashable]) -> list[Row]:
+    """One row of each series: what is the latest after all of them came in order."""
+    latest: dict[Hashable, Row] = {}
+    for row in rows:
+        key = series(row)
+        latest[key] = merged(latest.get(key), row)
+    return list(latest.values())
+
+
 def chain_sample(row: ChainStats) -> Sample:
     values = {name: getattr(row, name) for name in CHAIN_VALUES if hasattr(row, name)}
     best = min((end for end in row.endpoints if end.p50_s is not None), key=lambda end: end.p50_s or 0.0, default=None)
