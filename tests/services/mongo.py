@@ -1,0 +1,130 @@
+"""A MongoDB for the tests: a real server when MOONXD_TEST_MONGODB_URL names one, else SecantusDB, which speaks its
+protocol, as a process of its own. (It is GPL: run like any other server, never imported, never shipped.)
+
+Fixtures: `mongo_uri` (an empty database, dropped afterwards), `start_mongo` (a factory of servers of our own, for tests
+that kill them), `mongo_client` (pymongo, synchronous, to look at what was written).
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from pymongo import MongoClient
+from pymongo.errors import PyMongoError
+
+from tests.services import free_port, have, missing
+from tests.services.redis import die_with_parent
+
+URL_VARIABLE = "MOONXD_TEST_MONGODB_URL"
+_READY_WITHIN_S = 30.0
+#: pymongo's own tasks of a client that a test looks with must not wait for a server that was killed.
+_SHORT = {"serverSelectionTimeoutMS": 2_000, "connectTimeoutMS": 2_000, "socketTimeoutMS": 10_000}
+
+
+class MongoServer:
+    """One SecantusDB in `folder`, always on the same port of 127.0.0.1. Started by the constructor."""
+
+    def __init__(self, folder: Path, *arguments: str) -> None:
+        self._binary = Path(sys.executable).with_name("secantusd-py")
+        if not self._binary.exists():
+            missing("mongodb", f"no secantusd-py beside {sys.executable} (make setup), and no {URL_VARIABLE}")
+        self._folder = folder
+        self._arguments = arguments
+        self._port = free_port()
+        self._process: subprocess.Popen[bytes] | None = None
+        self.host = f"127.0.0.1:{self._port}"
+        self.log = folder / "server.log"
+        self.start()
+
+    def uri(self, database: str = "moonxd_test") -> str:
+        return f"mongodb://{self.host}/{database}"
+
+    def start(self, *arguments: str) -> None:
+        """Start (again, on the same data) and block until it answers."""
+        line = [str(self._binary), "--host", "127.0.0.1", "--port", str(self._port)]
+        line += ["--storage-path", str(self._folder / "data"), *self._arguments, *arguments]
+        with self.log.open("ab") as log:
+            self._process = subprocess.Popen(
+                line, cwd=self._folder, stdin=subprocess.DEVNULL, stdout=log, stderr=log, preexec_fn=die_with_parent
+            )
+        give_up = time.monotonic() + _READY_WITHIN_S
+        while not self._answers():
+            if self._process.poll() is not None or time.monotonic() > give_up:
+                raise RuntimeError(f"the MongoDB server did not start:\n{self.log.read_text()[-2000:]}")
+            time.sleep(0.05)
+
+    def _answers(self) -> bool:
+        try:
+            with MongoClient(self.host, serverSelectionTimeoutMS=500) as client:
+                client.admin.command("hello")
+        except PyMongoError:
+            return False
+        return True
+
+    def kill(self) -> None:
+        """SIGKILL: what a crash does."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait(10)
+
+
+def _note(uri: str) -> None:
+    with MongoClient[dict[str, Any]](uri, **_SHORT) as client:
+        modules = "a stand-in" if "secantus" in str(client.admin.command("hello").get("setName")) else "a real server"
+        have("mongodb", f"{client.server_info()['version']} ({modules})")
+
+
+@pytest.fixture(scope="session")
+def _mongo_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[str], str]]:
+    """Database name -> URI, on one server per test process."""
+    given = os.environ.get(URL_VARIABLE)
+    if given is not None:
+        _note(given)
+        head, mark, query = given.partition("?")
+        yield lambda name: f"{head.rstrip('/')}/{name}{mark}{query}"
+        return
+    server = MongoServer(tmp_path_factory.mktemp("mongo"))
+    _note(server.uri())
+    yield server.uri
+    server.kill()
+
+
+@pytest.fixture
+def mongo_uri(_mongo_host: Callable[[str], str]) -> Iterator[str]:
+    """The URI of a database of this test alone."""
+    name = f"moonxd_test_{uuid4().hex[:12]}"
+    uri = _mongo_host(name)
+    yield uri
+    with MongoClient[dict[str, Any]](uri, **_SHORT) as client:
+        client.drop_database(name)
+
+
+@pytest.fixture
+def mongo_client(mongo_uri: str) -> Iterator[MongoClient[dict[str, Any]]]:
+    with MongoClient[dict[str, Any]](mongo_uri, tz_aware=True, **_SHORT) as client:
+        yield client
+
+
+@pytest.fixture
+def start_mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., MongoServer]]:
+    """A factory of servers that belong to one test alone; takes the server's arguments."""
+    servers: list[MongoServer] = []
+
+    def start(*arguments: str) -> MongoServer:
+        servers.append(MongoServer(tmp_path_factory.mktemp("mongo"), *arguments))
+        if len(servers) == 1:
+            _note(servers[0].uri())
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.kill()
