@@ -31,6 +31,7 @@ COMMANDS = {
     "portfolio": "portfolio",
     "users": "users",
     "schedule": "schedule",
+    "stats": "stats",
     "operations": "ledger",
     "events": "ledger",
     "config": "config",

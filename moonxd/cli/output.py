@@ -30,8 +30,10 @@ def connect() -> Client:
     return Client(Path(find_socket(os.environ)))
 
 
-def print_json(value: object) -> None:
-    sys.stdout.write(as_json(value) + "\n")
+def print_json(value: object, *, compact: bool = False) -> None:
+    """`compact`: on one line, for a stream of them."""
+    sys.stdout.write((msgspec.json.encode(value).decode() if compact else as_json(value)) + "\n")
+    sys.stdout.flush()
 
 
 def as_json(value: object) -> str:

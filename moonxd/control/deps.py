@@ -10,13 +10,14 @@ from datetime import datetime
 
 from ..api.messages import DependencyState, SchedulerStats, WorkerView
 from ..api.schema import Snapshot
+from ..api.stats import CollectorView
 from ..api.users import ScheduleView
 from ..domain.breakers import Breakers
 from ..domain.fleet import Answer
 from ..domain.plan import Plan
 from ..domain.schedule import Figures
 from ..jobs import Terms
-from ..ports import DeadLetters, History, Ledger, Outbox, QueueAdmin, QueueUpkeep, Schedule
+from ..ports import DeadLetters, History, Ledger, Outbox, QueueAdmin, QueueUpkeep, Schedule, StatsArchive
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,6 +33,14 @@ class Scheduling:
     stats: Callable[[], SchedulerStats]
     #: Look for due wallets now; False when this daemon runs no scheduler.
     trigger: Callable[[], bool]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistics:
+    """What was collected, and how the collectors of this process stand."""
+
+    archive: StatsArchive
+    collectors: Callable[[], tuple[CollectorView, ...]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,6 +85,8 @@ class Deps:
     history: History | None = None
     #: When the rate limit lets the user's next manual sync in, None: now. Without it POST /jobs asks nobody.
     frees_at: Callable[[str], Awaitable[datetime | None]] | None = None
+    #: Without them, /stats says that there are none.
+    statistics: Statistics | None = None
     #: Unix seconds.
     now: Callable[[], float] = time.time
     pid: int = os.getpid()

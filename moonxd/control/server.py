@@ -44,6 +44,7 @@ from .jobs import MAX_WAIT_S, Jobs
 from .request import DEADLINE_S, Handler, guarded
 from .requeue import requeue
 from .settled import Settlements
+from .stats import stats_routes
 from .stream import STALLED_S, EventStream
 from .users import user_routes
 from .wallets import Wallets
@@ -136,6 +137,7 @@ class ControlPlane:
             ("GET", "/stream", self._stream, None),
             ("GET", "/version", health.version, DEADLINE_S),
             *user_routes(self._deps),
+            *stats_routes(self._deps),
         ]
         tables = (("/v1", both), ("/v1", own), ("", both))
         paths = [f"{method} {prefix}{path}" for prefix, table in tables for method, path, _, _ in table]
