@@ -53,7 +53,10 @@ def _of_code(code: int | None, text: str, name: str) -> MoonxdError:
 
 
 def _of_bulk(error: BulkWriteError, name: str) -> MoonxdError:
-    faults: list[Mapping[str, Any]] = [*error.details.get("writeErrors", ()), *error.details.get("writeConcernErrors", ())]
+    faults: list[Mapping[str, Any]] = [
+        *error.details.get("writeErrors", ()),
+        *error.details.get("writeConcernErrors", ()),
+    ]
     empty: Mapping[str, Any] = {}
     worst = next((fault for fault in faults if fault.get("code") != DUPLICATE), empty)
     return _of_code(worst.get("code"), str(worst.get("errmsg", error))[:_LONGEST], name)
