@@ -8,6 +8,7 @@ that kill them), `mongo_client` (pymongo, synchronous, to look at what was writt
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -71,8 +72,20 @@ class MongoServer:
 
     def kill(self) -> None:
         """SIGKILL: what a crash does."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> None:
+        """SIGTERM and wait: an orderly shutdown."""
+        self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> None:
         process, self._process = self._process, None
-        if process is not None:
+        if process is None:
+            return
+        process.send_signal(how)
+        try:
+            process.wait(10)
+        except subprocess.TimeoutExpired:
             process.kill()
             process.wait(10)
 
@@ -95,7 +108,7 @@ def _mongo_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
     server = MongoServer(tmp_path_factory.mktemp("mongo"))
     _note(server.uri())
     yield server.uri
-    server.kill()
+    server.stop()
 
 
 @pytest.fixture

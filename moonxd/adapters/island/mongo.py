@@ -39,7 +39,7 @@ Update = UpdateOne | UpdateMany
 _OPTIONS = {
     "serverSelectionTimeoutMS": 5_000,
     "connectTimeoutMS": 5_000,
-    "timeoutMS": 10_000,
+    "socketTimeoutMS": 10_000,
     "appName": "moonxd",
 }
 #: Longest one crossing takes, in seconds, whatever pymongo does meanwhile.

@@ -72,4 +72,7 @@ def is_only_duplicates(error: BulkWriteError) -> bool:
 
 def _short(error: BaseException) -> str:
     """Without the server's whole answer or the topology, which pymongo appends."""
-    return str(error).partition(", full error:")[0].partition(", Timeout:")[0][:_LONGEST]
+    text = str(error)
+    for tail in (", full error:", ", Timeout:", " (configured timeouts:"):
+        text = text.partition(tail)[0]
+    return text[:_LONGEST]
