@@ -32,7 +32,14 @@ _MARGIN_S = 0.05
 
 
 class Held(Transient):
-    """It was not asked at all: the message says why, `retry_after` when it may be."""
+    """It was not asked at all: the message says why, `retry_after` when it may be.
+
+    `limited`: for the sake of its limits, else for its failures.
+    """
+
+    def __init__(self, message: str, *, retry_after: float | None, limited: bool) -> None:
+        super().__init__(message, retry_after=retry_after)
+        self.limited = limited
 
 
 class Manners(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +76,7 @@ class Upstream:
         if ticket is None:
             wait = self._breakers.wait_s(self.name)
             until = "" if wait is None else f" for {wait:.0f} s"
-            raise Held(f"not asked: it failed too often and is left alone{until}", retry_after=wait)
+            raise Held(f"not asked: it failed too often and is left alone{until}", retry_after=wait, limited=False)
         verdict: Verdict = "neutral"
         reason: str | None = None
         try:
@@ -101,13 +108,15 @@ class Upstream:
     def _look_out(self) -> None:
         wait = self._rest_until - trio.current_time()
         if wait > 0:
-            raise Held(f"not asked: its limit is used up, it is left alone for {wait:.0f} s", retry_after=wait)
+            said = f"not asked: its limit is used up, it is left alone for {wait:.0f} s"
+            raise Held(said, retry_after=wait, limited=True)
 
     def _spend(self) -> None:
         wait = self._windows.take((self._charge,))
         if wait > 0:
             most, window_s = self._charge.limit, self._charge.window_s
-            raise Held(f"not asked: our {most} requests in {window_s:g} s are used up", retry_after=wait)
+            said = f"not asked: our {most} requests in {window_s:g} s are used up"
+            raise Held(said, retry_after=wait, limited=True)
 
     async def _tried(self, once: Callable[[float], Awaitable[T]]) -> T:
         self._spend()

@@ -63,9 +63,11 @@ class Route(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sight(msgspec.Struct, frozen=True, kw_only=True):
-    """What came of asking for one quote. `outcome` None: nobody was asked, `error` says why."""
+    """What came of asking for one quote. `outcome` None: it was left alone for its failures, `error` says how long."""
 
     outcome: Probe | None
+    #: False: no request was made, `error` says why.
+    asked: bool = True
     #: Seconds from the request to the whole answer, connecting included; of a quote that succeeded, else None.
     latency_s: float | None = None
     #: How long the provider says the transfer itself takes.

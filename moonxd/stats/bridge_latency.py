@@ -57,8 +57,8 @@ class BridgeLatency:
             raise Permanent("no bridge is configured: give stats.lifi.routes or stats.relay.routes a route")
         await self._recall(now_ms)
         sights = await self._look()
-        outcomes = [sight.outcome for sight in sights.values() if sight.outcome is not None]
-        offline = bool(outcomes) and all(outcome is Probe.NETWORK for outcome in outcomes)
+        asked = [sight.outcome for sight in sights.values() if sight.asked]
+        offline = bool(asked) and all(outcome is Probe.NETWORK for outcome in asked)
         rows: list[BridgeStats] = []
         failed: list[str] = []
         for probe, route in self._asks:
@@ -99,7 +99,7 @@ class BridgeLatency:
             async with trio.open_nursery() as nursery:
                 for probe, route in self._asks:
                     nursery.start_soon(ask, probe, route)
-        unasked = Sight(outcome=None, error="not asked: the round's deadline came first")
+        unasked = Sight(outcome=None, asked=False, error="not asked: the round's deadline came first")
         return {_key(*ask): sights.get(_key(*ask), unasked) for ask in self._asks}
 
     def _take(self, key: Key, route: Route, sight: Sight, now_ms: int, *, offline: bool) -> BridgeStats | None:
@@ -109,7 +109,7 @@ class BridgeLatency:
         if sight.outcome is None and (old is None or track.status is old.status):
             return None
         row = _looked(old or _blank(key, route), track, sight, now_ms)
-        if offline:
+        if offline and sight.asked:
             row = msgspec.structs.replace(row, reason="no provider could be reached: is it our own network?")
         if sight.outcome is Probe.OK:
             row = _measured(row, track, sight)

@@ -74,7 +74,7 @@ class Asker:
         try:
             return await self.upstream.ask(once)
         except (Transient, Refused) as error:
-            return Sight(outcome=_outcome(error), error=str(error))
+            return Sight(outcome=_outcome(error), asked=not isinstance(error, Held), error=str(error))
 
     async def answer(self, endpoint: Endpoint, request: bytes, deadline: float) -> Answer:
         """One exchange. Raises EndpointError or KeyRefused."""
@@ -127,10 +127,10 @@ def _refusal(host: str, reply: Reply) -> EndpointError | Refused:
 
 def _outcome(error: Exception) -> Probe | None:
     match error:
+        case RateLimited() | Held(limited=True):
+            return Probe.RATE_LIMITED
         case Held():
             return None
-        case RateLimited():
-            return Probe.RATE_LIMITED
         case Refused():
             return Probe.REFUSED
         case TimedOut():
