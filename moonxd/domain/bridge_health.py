@@ -5,10 +5,11 @@
 | a quote in under 5 s; an answer that there is no route | well |
 | a quote in 5 to 10 s | slow |
 | a quote after over 10 s, a server error, no answer in time, no connection while others had one | failed |
-| asked to slow down, our key refused, nobody asked, no connection while nobody had one | nothing |
+| asked to slow down, our key refused, not asked, no connection while nobody had one | nothing |
 
 Three failures in a row make it unhealthy. Well and slow replace each other, and end a failure, after two looks in a
-row. What shows nothing changes nothing, until so many such looks have passed that the last word is no longer news.
+row. What shows nothing changes nothing, until so many such looks have passed that the last word is no longer news; one
+that is not asked because it is unhealthy stays that.
 """
 
 from __future__ import annotations
@@ -73,6 +74,8 @@ def _grade(latency_s: float) -> Health:
 
 def follow(track: Track, outcome: Probe | None, latency_s: float | None, *, offline: bool = False) -> Track:
     """The track after one more look; `latency_s` counts only with Probe.OK."""
+    if outcome is None and track.status is Health.UNHEALTHY:
+        return track
     seen = sign(outcome, latency_s, offline=offline)
     kept = track.latencies
     if outcome is Probe.OK and latency_s is not None:

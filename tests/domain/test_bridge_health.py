@@ -137,6 +137,12 @@ def test_the_status_never_swings_between_two_looks_and_back(looks: list[Look]) -
         assert after(ok(7), start=track).status is Health.HEALTHY
 
 
+def test_one_that_is_not_asked_because_it_is_down_stays_down() -> None:
+    down = after(*[bad(Probe.TIMEOUT)] * 3)
+    assert after(*[bad(None)] * 9, start=down) == down
+    assert after(ok(1), *[bad(None)] * 3).status is Health.UNKNOWN
+
+
 def test_percentiles_say_nothing_of_too_few() -> None:
     assert percentiles([1.0, 2.0]) == (None, None)
     assert percentiles([3.0, 1.0, 2.0]) == (2.0, None)
