@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from decimal import Decimal
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 from urllib.parse import quote
 
 import msgspec
@@ -23,18 +23,19 @@ T = TypeVar("T")
 
 #: Overviews carry every protocol of the chain.
 _MAX_BODY = 8 * 1024 * 1024
+_ABSURD_USD = 1e18
 #: Charts would make each of them megabytes.
 _LEAN = "excludeTotalDataChart=true&excludeTotalDataChartBreakdown=true"
 
 
 class _ChainRow(msgspec.Struct, rename="camel"):
     name: str
-    chain_id: int | str | None = None
-    tvl: Decimal | None = None
+    chain_id: Any = None
+    tvl: Any = None
 
 
 class _Dexes(msgspec.Struct):
-    total24h: Decimal | None = None
+    total24h: Any = None
 
 
 class LlamaFigures:
@@ -91,16 +92,15 @@ class LlamaFigures:
         rows = await self._get("/v2/chains", list[_ChainRow])
         self._chains_at_ms = int(self._now() * 1000)
         # By id: chains are renamed now and then.
-        ids = ((int(row.chain_id), row) for row in rows if str(row.chain_id).isdecimal())  # type: ignore[arg-type]
-        return dict(ids)
+        return {int(row.chain_id): row for row in rows if str(row.chain_id).isdecimal()}
 
     async def _fetch_volume(self, chain_id: int) -> tuple[int, Decimal | None]:
         name = CHAINS[chain_id].llama
         theirs = (self._chains.last or {}).get(chain_id)
         try:
             found = await self._dexes(name)
-        except HttpFailure:
-            if theirs is None or theirs.name.lower() == name:
+        except HttpFailure as error:
+            if error.status >= 500 or theirs is None or theirs.name.lower() == name:
                 raise
             found = await self._dexes(theirs.name)
         return int(self._now() * 1000), _money(found.total24h)
@@ -129,6 +129,8 @@ class LlamaFigures:
         return await self._upstream.ask(once)
 
 
-def _money(amount: Decimal | None) -> Decimal | None:
-    """None for what is no amount of money: they have published negative and infinite ones."""
-    return amount if amount is not None and amount.is_finite() and 0 <= amount < Decimal("1e18") else None
+def _money(given: Any) -> Decimal | None:
+    """None for what is no amount of money, negative and absurd ones among them."""
+    if isinstance(given, bool) or not isinstance(given, (int, float)) or not 0 <= given < _ABSURD_USD:
+        return None
+    return Decimal(str(given))

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from ..domain.guard import Trip, Window
+from ..domain.stats_change import Thresholds
 from .keys import Key, Section
 from .secret import Secret, SecretUrl
 
@@ -245,6 +246,18 @@ class Across(Section, frozen=True, kw_only=True):
     routes: Annotated[tuple[str, ...], Key("Quotes to ask for", check="route")] = ("base:USDC->arbitrum:USDC",)
 
 
+class News(Section, frozen=True, kw_only=True):
+    """Statistics are told when their status changed, or a value by this share of what was last told."""
+
+    block_time: Annotated[float, Key("Of a chain's block time", low=0.001)] = 0.1
+    latency: Annotated[float, Key("Of a bridge's latency, as far as it is above 0.2 s", low=0.001)] = 0.25
+    volume: Annotated[float, Key("Of a chain's volume and TVL", low=0.001)] = 0.05
+
+    @property
+    def thresholds(self) -> Thresholds:
+        return Thresholds(block_time=self.block_time, latency=self.latency, volume=self.volume)
+
+
 class Stats(Section, frozen=True, kw_only=True):
     """Chain and bridge statistics. Cron patterns have 6 fields (seconds first), UTC."""
 
@@ -277,6 +290,7 @@ class Stats(Section, frozen=True, kw_only=True):
     relay: Relay = Relay()
     oneinch: OneInch = OneInch()
     across: Across = Across()
+    news: News = News()
 
 
 class MongoDb(Section, frozen=True, kw_only=True):

@@ -11,10 +11,12 @@ import trio
 
 from moonxd.adapters.bridges import ProviderOptions, build_probes
 from moonxd.adapters.rpc import Transport, open_transport
+from moonxd.config import load_config
 from moonxd.domain.breakers import Breakers
 from moonxd.domain.errors import Permanent, Transient
 from moonxd.domain.stats import BridgeStats, Health, Probe, Round
 from moonxd.stats.bridge_latency import BridgeLatency
+from moonxd.wiring.bridges import bridge_probes, market_figures
 from tests.services.simulator import SimulatorProcess
 
 ROUTES = ("base:USDC->arbitrum:USDC", "ethereum:USDC->base:USDC")
@@ -212,3 +214,21 @@ async def test_left_alone_by_its_breaker_it_stays_unhealthy_and_is_not_shown_as_
 async def test_nobody_to_ask_is_said() -> None:
     with pytest.raises(Permanent, match=r"stats\.lifi\.routes"):
         await BridgeLatency([], nothing, timeout_s=1.0).collect(NOW)
+
+
+async def test_the_configuration_says_who_is_asked(simulator: SimulatorProcess, transport: Transport) -> None:
+    breakers = Breakers(trio.current_time)
+
+    def providers(**variables: str) -> list[str]:
+        config = load_config(None, {**simulator.env, **variables}).config
+        return [probe.provider for probe in bridge_probes(config, transport, breakers)]
+
+    assert providers() == ["LI.FI", "Relay.link"]
+    assert providers(ONEINCH_API_KEY="k", MOONXD_STATS__ACROSS__ENABLED="true") == [
+        "LI.FI", "Relay.link", "1inch", "Across",
+    ]  # fmt: skip
+    assert providers(MOONXD_STATS__LIFI__ROUTES="[]") == ["Relay.link"]
+    config = load_config(None, simulator.env).config
+    found = await BridgeLatency(bridge_probes(config, transport, breakers), nothing, timeout_s=30).collect(NOW)
+    assert (len(found.bridges), found.failed) == (4, ())
+    assert (await market_figures(config, transport, breakers).figures([1])).keys() == {1}

@@ -11,12 +11,14 @@ import trio
 
 from moonxd.adapters.figures import LlamaFigures
 from moonxd.adapters.rpc import Transport, open_transport
+from moonxd.agents.markets import Markets
 from moonxd.domain.breakers import Breakers
 from moonxd.domain.chain import CHAINS
 from moonxd.domain.service_health import of_answer
 from moonxd.domain.stats import BridgeStats, ChainStats, Health, Overview, Probe
 from moonxd.stats.overview import OverviewOf
 from moonxd.stats.service_health import ServiceHealthOf
+from tests.services.redis import until
 from tests.services.simulator import SimulatorProcess
 from tests.services.tcp import Peer, http, serving
 
@@ -122,6 +124,20 @@ async def test_a_silent_one_is_given_up_and_left_in_peace(simulator: SimulatorPr
         assert await llama.figures(list(CHAINS)) == {}
     with trio.fail_after(0.2):
         assert await llama.figures(list(CHAINS)) == {}
+
+
+async def test_a_round_reads_them_without_waiting(simulator: SimulatorProcess, build: Build) -> None:
+    now = 1.8e9
+    markets = Markets(build(simulator.env["DEFILLAMA_API_URL"]), [1, 56], now=lambda: now)
+    assert markets() == {}
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(markets.run, lambda: None)
+        await until(lambda: bool(markets()))
+        nursery.cancel_scope.cancel()
+    assert markets().keys() == {1, 56}
+    assert all(volume and tvl for volume, tvl in markets().values())
+    now += 7 * 3600
+    assert markets() == {}
 
 
 CHAIN = ChainStats(
