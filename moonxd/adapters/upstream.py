@@ -93,7 +93,7 @@ class Upstream:
         """One try that may fail without consequences; it counts against the budget. Raises as `ask`."""
         self._look_out()
         self._spend()
-        return await once(self._deadline(timeout_s))
+        return await once(self._deadline(min(timeout_s, self._manners.timeout_s)))
 
     def heard(self, reply: Reply) -> None:
         """Note what it says about our budget with it."""

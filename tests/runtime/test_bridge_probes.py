@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
+import struct
 from collections.abc import AsyncIterator, Callable
 
 import pytest
@@ -15,6 +16,7 @@ from moonxd.domain.breakers import Breakers
 from moonxd.domain.bridge import Sight
 from moonxd.domain.stats import Probe
 from moonxd.ports import BridgeProbe
+from tests.services.redis import until
 from tests.services.simulator import SimulatorProcess
 from tests.services.tcp import Peer, http, serving
 
@@ -222,3 +224,26 @@ async def test_a_key_in_their_words_is_not_repeated(build: Build) -> None:
         sight = await ask(build("lifi", server.url))
     assert sight.outcome is Probe.NO_ROUTE
     assert sight.error == "127.0.0.1 has no quote for this route: bad key *** [31m"
+
+
+async def test_a_connection_that_is_reset_is_no_answer(build: Build) -> None:
+    async def hang_up(peer: Peer) -> None:
+        # What was sent is not read: the kernel resets the connection.
+        peer.stream.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # type: ignore[attr-defined]
+
+    async with serving(hang_up) as server:
+        sight = await ask(build("across", server.url))
+    assert (sight.outcome, sight.latency_s) == (Probe.NETWORK, None)
+
+
+async def test_a_cancelled_quote_leaves_the_breaker_as_it_was(simulator: SimulatorProcess, build: Build) -> None:
+    simulator.turn({"across": {"hang_rate": 1}})
+    probe = build("across", simulator.env[URLS["across"]], timeout_s=60)
+    for _ in range(6):
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(ask, probe)
+            asked = simulator.stats()["upstreams"]["across"]["requests"]
+            await until(lambda asked=asked: simulator.stats()["upstreams"]["across"]["requests"] > asked)  # type: ignore[misc]
+            nursery.cancel_scope.cancel()
+    simulator.turn({"across": {"hang_rate": 0}})
+    assert (await ask(probe)).outcome is Probe.OK
