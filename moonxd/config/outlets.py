@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 from ..domain.guard import Trip, Window
+from ..domain.stats_change import Thresholds
 from .keys import Key, Section
 from .secret import Secret, SecretUrl
 
@@ -206,13 +207,23 @@ class LiFi(Section, frozen=True, kw_only=True):
     """LI.FI's quote API."""
 
     base_url: Annotated[str, Key("Endpoint", ("LIFI_API_URL",), check="plain-url")] = "https://li.quest/v1"
-    api_key: Annotated[Secret | None, Key("Key", ("LIFI_API_KEY",))] = None
+    api_key: Annotated[Secret | None, Key("Key; without one 200 requests in two hours", ("LIFI_API_KEY",))] = None
+    timeout_s: Annotated[float, Key("Deadline of one request", low=0.001)] = 10.0
+    routes: Annotated[tuple[str, ...], Key("Quotes to ask for; empty: it is not probed", check="route")] = (
+        "base:USDC->arbitrum:USDC",
+        "ethereum:ETH->base:ETH",
+    )
 
 
 class Relay(Section, frozen=True, kw_only=True):
     """Relay.link's quote API."""
 
     base_url: Annotated[str, Key("Endpoint", ("RELAY_API_URL",), check="plain-url")] = "https://api.relay.link"
+    timeout_s: Annotated[float, Key("Deadline of one request", low=0.001)] = 10.0
+    routes: Annotated[tuple[str, ...], Key("Quotes to ask for; empty: it is not probed", check="route")] = (
+        "base:USDC->arbitrum:USDC",
+        "ethereum:ETH->base:ETH",
+    )
 
 
 class OneInch(Section, frozen=True, kw_only=True):
@@ -220,6 +231,31 @@ class OneInch(Section, frozen=True, kw_only=True):
 
     base_url: Annotated[str, Key("Endpoint", check="plain-url")] = "https://api.1inch.com"
     api_key: Annotated[Secret | None, Key("Key", ("ONEINCH_API_KEY",))] = None
+    timeout_s: Annotated[float, Key("Deadline of one request", low=0.001)] = 10.0
+    routes: Annotated[tuple[str, ...], Key("Quotes to ask for; empty: it is not probed", check="route")] = (
+        "base:USDC->arbitrum:USDC",
+    )
+
+
+class Across(Section, frozen=True, kw_only=True):
+    """Across's fees API, which its makers call legacy. It does not serve BNB Smart Chain."""
+
+    enabled: Annotated[bool, Key("Whether it is probed")] = False
+    base_url: Annotated[str, Key("Endpoint", check="plain-url")] = "https://app.across.to/api"
+    timeout_s: Annotated[float, Key("Deadline of one request", low=0.001)] = 10.0
+    routes: Annotated[tuple[str, ...], Key("Quotes to ask for", check="route")] = ("base:USDC->arbitrum:USDC",)
+
+
+class News(Section, frozen=True, kw_only=True):
+    """Statistics are told when their status changed, or a value by this share of what was last told."""
+
+    block_time: Annotated[float, Key("Of a chain's block time", low=0.001)] = 0.1
+    latency: Annotated[float, Key("Of a bridge's latency, as far as it is above 0.2 s", low=0.001)] = 0.25
+    volume: Annotated[float, Key("Of a chain's volume and TVL", low=0.001)] = 0.05
+
+    @property
+    def thresholds(self) -> Thresholds:
+        return Thresholds(block_time=self.block_time, latency=self.latency, volume=self.volume)
 
 
 class Stats(Section, frozen=True, kw_only=True):
@@ -247,9 +283,14 @@ class Stats(Section, frozen=True, kw_only=True):
     defillama_url: Annotated[str, Key("DefiLlama's statistics API", ("DEFILLAMA_API_URL",), check="plain-url")] = (
         "https://api.llama.fi"
     )
+    defillama_ttl_s: Annotated[
+        float, Key("Its figures move by the hour and are kept for so long", low=60, high=86400)
+    ] = 1800.0
     lifi: LiFi = LiFi()
     relay: Relay = Relay()
     oneinch: OneInch = OneInch()
+    across: Across = Across()
+    news: News = News()
 
 
 class MongoDb(Section, frozen=True, kw_only=True):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from ..domain.bridge import parse_route
 from ..domain.chain import parse_chain
 from ..domain.errors import Permanent
 from .core import Listen
@@ -220,6 +221,13 @@ def _chain(text: str) -> str:
         raise Bad(f"must name known chains: {error}") from None
 
 
+def _route(text: str) -> str:
+    try:
+        return parse_route(text).name
+    except Permanent as error:
+        raise Bad(f"must be a route between two chains: {error}") from None
+
+
 def _no_colon(text: str) -> str:
     if ":" in text:
         raise Bad("must not contain ':': BullMQ separates the parts of its keys with it")
@@ -253,6 +261,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "chain": _chain,
     "no-colon": _no_colon,
     "cron": _cron,
+    "route": _route,
     "level": lambda text: _LEVELS.get(text.strip().lower(), text),
     "cluster-mode": lambda text: _CLUSTER_MODES.get(text.strip().lower(), text),
 }

@@ -104,12 +104,38 @@ class Overview(msgspec.Struct, frozen=True, kw_only=True):
     bridges: tuple[BridgeStats, ...]
 
 
+class PartHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """One part of the daemon, or something it leans on. Without a critical one the daemon cannot do its work."""
+
+    name: str
+    status: Health
+    critical: bool
+    reason: str | None = None
+
+
+class ServiceHealth(msgspec.Struct, frozen=True, kw_only=True):
+    """The daemon itself, by its parts."""
+
+    at_ms: int
+    status: Health
+    parts: tuple[PartHealth, ...]
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What the market says about one chain. `at_ms`: when it was fetched."""
+
+    at_ms: int
+    volume_24h_usd: Decimal | None = None
+    tvl_usd: Decimal | None = None
+
+
 class Round(msgspec.Struct, frozen=True, kw_only=True):
     """What one run of a collector found. Things it could not measure are in it too, with their status and error."""
 
     chains: tuple[ChainStats, ...] = ()
     bridges: tuple[BridgeStats, ...] = ()
     overview: Overview | None = None
+    service: ServiceHealth | None = None
     #: Sentences about what could not be measured; a round with nothing else is a failed one.
     failed: tuple[str, ...] = ()
 

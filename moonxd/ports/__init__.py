@@ -11,11 +11,12 @@ from .events import Drain, Publication, Sink
 from .ledger import ANY_LETTER, BreakerStore, DeadLetters, History, Ledger, LedgerUpkeep, Outbox, Schedule
 from .queue import Election, Fleet, Queue, QueueAdmin, QueueUpkeep
 from .sources import Cache, ChainReader, ManyReader, PriceSource, Quota, TokenReader
-from .stats import Collector, StatsArchive
+from .stats import BridgeProbe, Collector, MarketFigures, StatsArchive
 
 __all__ = [
     "ANY_LETTER",
     "BreakerStore",
+    "BridgeProbe",
     "Cache",
     "ChainReader",
     "Clock",
@@ -28,6 +29,7 @@ __all__ = [
     "Ledger",
     "LedgerUpkeep",
     "ManyReader",
+    "MarketFigures",
     "Outbox",
     "PriceSource",
     "Publication",

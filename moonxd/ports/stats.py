@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from ..domain.stats import BridgeStats, ChainStats, Overview, Point, Round
+from ..domain.bridge import Route, Sight
+from ..domain.stats import BridgeStats, ChainStats, Figures, Overview, Point, Round
 
 
 class Collector(Protocol):
@@ -18,6 +19,39 @@ class Collector(Protocol):
 
     async def collect(self, now_ms: int) -> Round:
         """Look once. Raises only when nothing could be looked at; one bad upstream is a row with an error."""
+        ...
+
+
+class BridgeProbe(Protocol):
+    """Asks one bridge provider for quotes."""
+
+    @property
+    def provider(self) -> str:
+        """As in the archive, for example "LI.FI"."""
+        ...
+
+    @property
+    def routes(self) -> tuple[Route, ...]:
+        """What it is to be asked for."""
+        ...
+
+    async def quote(self, route: Route) -> Sight:
+        """Ask once, with retries where they help. Never raises for trouble with the provider: the outcome says it.
+
+        A surrounding deadline is heeded: what it leaves no time for is not begun, and an answer that does not come
+        before it is a timeout.
+        """
+        ...
+
+
+class MarketFigures(Protocol):
+    """What the market says about chains: money locked and traded. It moves by the hour and is cached for long."""
+
+    async def figures(self, chain_ids: Sequence[int]) -> Mapping[int, Figures]:
+        """What is known now, fetched anew when it is old. Never raises for an outage: then the last known is given.
+
+        A chain that was never learned about is absent. These figures never say anything about a chain's health.
+        """
         ...
 
 

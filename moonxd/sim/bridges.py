@@ -18,22 +18,22 @@ from .world import SimChain, World
 _KEPT = Decimal("0.997")
 _LEAST_USD = Decimal(1)
 _ROUTER = "0x1231deb6f5749ef6ce6943a275a1d3e7486f4eae"
-_LIFI_LIMITS = b"ratelimit-limit: 200\r\nratelimit-remaining: 199\r\nratelimit-reset: 7200\r\n"
+_LIFI_LIMITS = b"ratelimit-limit: 200\r\nratelimit-remaining: %d\r\nratelimit-reset: 7200\r\n"
 _LIFI_REQUIRED = ("fromChain", "toChain", "fromToken", "toToken", "fromAmount", "fromAddress")
 
 
-class _BadQuestion(Exception):
+class BadQuestion(Exception):
     """The request cannot be quoted at all."""
 
 
-class _Route:
+class Transfer:
     """A transfer from one chain to another."""
 
     def __init__(self, world: World, chains: tuple[object, object], tokens: tuple[str, str], amount: str) -> None:
         self.source, self.target = (_chain(world, name) for name in chains)
         self.sent, self.received = _token(self.source, tokens[0]), _token(self.target, tokens[1])
         if not amount.isdecimal() or int(amount) == 0:
-            raise _BadQuestion("fromAmount must be a positive whole number")
+            raise BadQuestion("fromAmount must be a positive whole number")
         self.amount = int(amount)
         self.sent_usd = _usd(world, self.sent, self.amount)
         price = world.pricing.usd(self.received, world.now()) or Decimal(1)
@@ -54,7 +54,7 @@ class _Route:
 def _chain(world: World, name: object) -> SimChain:
     chain = world.find_chain(name)
     if chain is None:
-        raise _BadQuestion(f"unknown chain {name}")
+        raise BadQuestion(f"unknown chain {name}")
     return chain
 
 
@@ -64,7 +64,7 @@ def _token(chain: SimChain, name: str) -> SimToken:
         listed = (chain.universe.coin, *chain.universe.listed)
         token = next((one for one in listed if one.symbol.upper() == name.upper()), None)
     if token is None:
-        raise _BadQuestion(f"unknown token {name}")
+        raise BadQuestion(f"unknown token {name}")
     return token
 
 
@@ -75,26 +75,31 @@ def _usd(world: World, token: SimToken, raw: int) -> Decimal:
 
 def lifi_quote(world: World, query: dict[str, str]) -> Reply:
     """GET /v1/quote."""
+    knobs = world.upstreams["lifi"].knobs
+    return _lifi_answer(world, query, no_route=knobs.no_route)._replace(headers=_LIFI_LIMITS % knobs.granted)
+
+
+def _lifi_answer(world: World, query: dict[str, str], *, no_route: bool) -> Reply:
     lacking = [name for name in _LIFI_REQUIRED if not query.get(name)]
     if lacking:
         return _lifi_error(400, 1011, f"must have required property '{lacking[0]}'")
     try:
         chains, tokens = (query["fromChain"], query["toChain"]), (query["fromToken"], query["toToken"])
-        route = _Route(world, chains, tokens, query["fromAmount"])
+        route = Transfer(world, chains, tokens, query["fromAmount"])
         slippage = float(query.get("slippage", "0.005"))
-    except (_BadQuestion, ValueError) as error:
+    except (BadQuestion, ValueError) as error:
         return _lifi_error(400, 1011, str(error))
-    if not route.is_worth_it:
+    if no_route or not route.is_worth_it:
         failed = {"errorType": "NO_QUOTE", "code": "AMOUNT_TOO_LOW", "tool": "across", "message": "amount too low"}
         return _lifi_error(404, 1002, "No available quotes for the requested transfer", [failed])
-    return as_json(_lifi_step(route, query, slippage))._replace(headers=_LIFI_LIMITS)
+    return as_json(_lifi_step(route, query, slippage))
 
 
 def _lifi_error(status: int, code: int, message: str, errors: list[dict[str, Any]] | None = None) -> Reply:
     body = (
         {"message": message, "code": code} if errors is None else {"message": message, "code": code, "errors": errors}
     )
-    return as_json(body, status)._replace(headers=_LIFI_LIMITS)
+    return as_json(body, status)
 
 
 def _lifi_token(chain: SimChain, token: SimToken) -> dict[str, Any]:
@@ -107,7 +112,7 @@ def _lifi_token(chain: SimChain, token: SimToken) -> dict[str, Any]:
     }
 
 
-def _lifi_step(route: _Route, query: dict[str, str], slippage: float) -> dict[str, Any]:
+def _lifi_step(route: Transfer, query: dict[str, str], slippage: float) -> dict[str, Any]:
     tool = {"key": "across", "name": "AcrossV4", "logoURI": "https://logos.example/across.svg"}
     sender = query["fromAddress"]
     action = {
@@ -157,7 +162,7 @@ def lifi_chains(world: World) -> Reply:
         }
         for chain in world.chains.values()
     ]
-    return as_json({"chains": rows})._replace(headers=_LIFI_LIMITS)
+    return as_json({"chains": rows})._replace(headers=_LIFI_LIMITS % world.upstreams["lifi"].knobs.granted)
 
 
 class RelayQuestion(msgspec.Struct, rename="camel"):
@@ -176,20 +181,22 @@ def relay_quote(world: World, body: bytes) -> Reply:
     """POST /quote/v2."""
     try:
         question = from_json(body, RelayQuestion)
-        route = _Route(
+        route = Transfer(
             world,
             (question.origin_chain_id, question.destination_chain_id),
             (question.origin_currency, question.destination_currency),
             question.amount,
         )
-    except (BadBody, _BadQuestion) as error:
+    except (BadBody, BadQuestion) as error:
         return as_json({"message": str(error), "errorCode": "INVALID_INPUT"}, 400)
+    if world.upstreams["relay"].knobs.no_route:
+        return as_json({"message": "no routes found", "errorCode": "NO_SWAP_ROUTES_FOUND"}, 400)
     if not route.is_worth_it:
         return as_json({"message": "Amount is too low", "errorCode": "AMOUNT_TOO_LOW"}, 400)
     return as_json(_relay_answer(route, question.user))
 
 
-def _relay_answer(route: _Route, user: str) -> dict[str, Any]:
+def _relay_answer(route: Transfer, user: str) -> dict[str, Any]:
     sent = _relay_amount(route.source, route.sent, route.amount, route.sent_usd)
     received = _relay_amount(route.target, route.received, route.received_amount, route.received_usd)
     lost = route.sent_usd - route.received_usd

@@ -29,7 +29,7 @@ _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 class Request:
     """One request. Only the headers that matter here are kept."""
 
-    __slots__ = ("body", "gzip", "keep_alive", "method", "target", "websocket_key")
+    __slots__ = ("authorization", "body", "gzip", "keep_alive", "method", "target", "websocket_key")
 
     def __init__(self) -> None:
         self.method = ""
@@ -38,6 +38,7 @@ class Request:
         self.gzip = False
         self.keep_alive = True
         self.websocket_key: bytes | None = None
+        self.authorization = b""
 
     @property
     def path(self) -> str:
@@ -98,6 +99,8 @@ class Connection:
             self._request.gzip = b"gzip" in value.lower()
         elif size == 17 and name.lower() == b"sec-websocket-key":
             self._request.websocket_key = value
+        elif size == 13 and name.lower() == b"authorization":
+            self._request.authorization = value
 
     def on_body(self, data: bytes) -> None:
         self._body_bytes += len(data)

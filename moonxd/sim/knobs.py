@@ -58,6 +58,10 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     fault_budget: int | None = None
     #: Prices of this source are multiplied by it.
     price_factor: float = 1.0
+    #: Bridges know no way for any transfer; the service is fine.
+    no_route: bool = False
+    #: What LI.FI says that it still grants.
+    granted: int = 199
     # The rest is about chains and stands at the plain endpoint's name; Alchemy's endpoint shares its chain's state.
     wrong_chain_id: int | None = None
     halted: bool = False

@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 import trio
 
-from . import alchemy, bridges, llama, markets
+from . import alchemy, bridges, llama, markets, swaps
 from .admin import Admin
 from .http import NoAnswer, Request
 from .knobs import FINE, Fate, Upstream
@@ -48,6 +48,12 @@ ROUTES: tuple[tuple[str, str, Answer], ...] = (
     (r"/lifi(?:/v1)?/chains", "lifi", lambda w, _r, _m, _f: bridges.lifi_chains(w)),
     (r"/relay/quote(?:/v2)?", "relay", lambda w, r, _m, _f: bridges.relay_quote(w, r.body)),
     (r"/relay/chains", "relay", lambda w, _r, _m, _f: bridges.relay_chains(w)),
+    (
+        r"/oneinch/fusion-plus/quoter/v1\.0/quote/receive",
+        "oneinch",
+        lambda w, r, _m, _f: swaps.oneinch_quote(w, r.query, r.authorization),
+    ),
+    (r"/across/api/suggested-fees", "across", lambda w, r, _m, _f: swaps.across_fees(w, r.query)),
     (r"/relay/chains/health", "relay", lambda w, r, _m, _f: bridges.relay_health(w, r.query)),
 )
 

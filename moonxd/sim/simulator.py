@@ -47,6 +47,8 @@ class Simulator:
             "BINANCE_BASE_URL": f"{base}/binance",
             "LIFI_API_URL": f"{base}/lifi/v1",
             "RELAY_API_URL": f"{base}/relay",
+            "MOONXD_STATS__ONEINCH__BASE_URL": f"{base}/oneinch",
+            "MOONXD_STATS__ACROSS__BASE_URL": f"{base}/across/api",
         }
         if self.world.settings.alchemy_key is not None:
             variables["ALCHEMY_API_KEY"] = self.world.settings.alchemy_key

@@ -22,7 +22,18 @@ from .settings import SimSettings
 from .universe import SimToken, Universe
 
 #: Upstreams that are no chains.
-VENDORS = ("llama", "llama-stats", "coingecko", "dexscreener", "binance", "alchemy-prices", "lifi", "relay")
+VENDORS = (
+    "llama",
+    "llama-stats",
+    "coingecko",
+    "dexscreener",
+    "binance",
+    "alchemy-prices",
+    "lifi",
+    "relay",
+    "oneinch",
+    "across",
+)
 
 
 class SimChain:

@@ -53,7 +53,7 @@ def test_the_environment_file_names_every_upstream(start_simulator: Start) -> No
         *(f"{slug}_{kind}_URL" for slug in ("BASE", "ETHEREUM") for kind in ("RPC", "WS")),
         "ENABLED_CHAINS", "ALCHEMY_BASE_URL", "ALCHEMY_API_KEY", "DEFILLAMA_API_URL", "DEFILLAMA_COINS_URL",
         "COINGECKO_BASE_URL", "DEXSCREENER_BASE_URL", "BINANCE_BASE_URL", "LIFI_API_URL", "RELAY_API_URL",
-        "ALCHEMY_PRICES_URL",
+        "ALCHEMY_PRICES_URL", "MOONXD_STATS__ONEINCH__BASE_URL", "MOONXD_STATS__ACROSS__BASE_URL",
     }  # fmt: skip
     assert running.env["ENABLED_CHAINS"] == "base,ethereum"
     assert running.env["BASE_WS_URL"] == f"ws://127.0.0.1:{port}/ws/base"

@@ -27,6 +27,10 @@ class Reply(NamedTuple):
     status: int
     body: bytes
     retry_after: float | None
+    #: Requests that the server still grants us, and the seconds until it counts anew, where it says so
+    #: (ratelimit-remaining, ratelimit-reset).
+    remaining: int | None = None
+    reset_s: float | None = None
 
 
 class StaleConnection(Exception):
@@ -41,6 +45,11 @@ def parse_retry_after(text: str, now: float) -> float | None:
     except (ValueError, TypeError, OverflowError):
         return None
     return min(max(seconds, 0.0), _RETRY_AFTER_MAX_S)
+
+
+def _count(text: bytes | None) -> int | None:
+    text = b"" if text is None else text.strip()
+    return int(text) if text.isdigit() and len(text) < 20 else None
 
 
 def unpack(body: bytes, encoding: bytes, limit: int) -> bytes:
@@ -75,6 +84,8 @@ class Connection:
         "_interim",
         "_limit",
         "_parser",
+        "_remaining",
+        "_reset",
         "_retry_after",
         "_size",
         "_status",
@@ -106,6 +117,8 @@ class Connection:
         self._size = 0
         self._encoding = b""
         self._retry_after: str | None = None
+        self._remaining: bytes | None = None
+        self._reset: bytes | None = None
         self._headers_done = self._framed = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -121,6 +134,10 @@ class Connection:
             self._encoding = value.strip().lower()
         elif size == 11 and name.lower() == b"retry-after":
             self._retry_after = value.decode("latin-1")
+        elif size == 19 and name.lower() == b"ratelimit-remaining":
+            self._remaining = value
+        elif size == 15 and name.lower() == b"ratelimit-reset":
+            self._reset = value
 
     def on_headers_complete(self) -> None:
         self._headers_done = True
@@ -165,11 +182,13 @@ class Connection:
             raise Garbage(f"answered garbage, not HTTP: {error}") from error
         self._used = True
         body = self._body[0] if len(self._body) == 1 else b"".join(self._body)
-        wait = self._retry_after
+        wait, reset = self._retry_after, _count(self._reset)
         return Reply(
             self._status,
             unpack(body, self._encoding, limit) if self._encoding else body,
             None if wait is None else parse_retry_after(wait, time.time()),
+            _count(self._remaining),
+            None if reset is None else min(float(reset), _RETRY_AFTER_MAX_S),
         )
 
     async def _send(self, request: bytes) -> None:
