@@ -11,18 +11,21 @@ from .events import Drain, Publication, Sink
 from .ledger import ANY_LETTER, BreakerStore, DeadLetters, History, Ledger, LedgerUpkeep, Outbox, Schedule
 from .queue import Fleet, Queue, QueueAdmin, QueueUpkeep
 from .sources import Cache, ChainReader, ManyReader, PriceSource, Quota, TokenReader
-from .stats import Collector, StatsArchive
+from .stats import ChainProbe, Collector, Heads, HeadStream, StatsArchive
 
 __all__ = [
     "ANY_LETTER",
     "BreakerStore",
     "Cache",
+    "ChainProbe",
     "ChainReader",
     "Clock",
     "Collector",
     "DeadLetters",
     "Drain",
     "Fleet",
+    "HeadStream",
+    "Heads",
     "History",
     "Ledger",
     "LedgerUpkeep",
