@@ -6,6 +6,7 @@ import logging
 import random
 import time
 from collections.abc import Callable, Mapping
+from functools import partial
 
 import msgspec
 import trio
@@ -37,7 +38,7 @@ class HeadsWatch:
         silent_after: Callable[[float], float] = silent_after_s,
     ) -> None:
         self._followers = {
-            chain_id: _Follower(chain_id, feed, lambda chain_id=chain_id: silent_after(usual(chain_id)), now, rand)
+            chain_id: _Follower(chain_id, feed, partial(_limit, chain_id, usual, silent_after), now, rand)
             for chain_id, feed in feeds.items()
         }
 
@@ -52,6 +53,10 @@ class HeadsWatch:
         """What came of this chain; None when it is not followed."""
         follower = self._followers.get(chain_id)
         return follower.seen if follower else None
+
+
+def _limit(chain_id: int, usual: Callable[[int], float], silent_after: Callable[[float], float]) -> float:
+    return silent_after(usual(chain_id))
 
 
 class _Follower:

@@ -21,7 +21,9 @@ class Cost(msgspec.Struct, frozen=True, kw_only=True):
     units_per_look: int
     #: A look at most every so many seconds.
     every_s: float
+    #: Of the looks, and of the heads that are announced besides.
     units_per_day: int
+    heads_per_day: int = 0
 
 
 def budget_per_day(plan_units_per_month: int, share: float) -> int:
@@ -29,36 +31,40 @@ def budget_per_day(plan_units_per_month: int, share: float) -> int:
     return int(plan_units_per_month * share / _MONTH_DAYS)
 
 
-def costs(units_per_look: Mapping[str, int], *, budget: int, tick_s: float) -> tuple[Cost, ...]:
-    """What each chain (by slug) costs a day when `budget` units are shared evenly and nobody looks more than each tick.
+def costs(
+    units_per_look: Mapping[str, int], heads_per_day: Mapping[str, int], *, budget: int, tick_s: float
+) -> tuple[Cost, ...]:
+    """What each chain (by slug) costs a day when what the heads leave of `budget` is shared evenly among those that are
+    looked at, and none of them is looked at more than once in `tick_s` seconds.
 
-    A budget too small for one look a day means no looks: `every_s` is infinite.
+    A share too small for one look a day means no looks: `every_s` is infinite.
     """
-    share = budget / max(1, len(units_per_look))
-    return tuple(_cost(slug, units, share, tick_s) for slug, units in units_per_look.items())
+    share = (budget - sum(heads_per_day.values())) / max(1, len(units_per_look))
+    slugs = dict.fromkeys((*units_per_look, *heads_per_day))
+    return tuple(_cost(slug, units_per_look.get(slug, 0), heads_per_day.get(slug, 0), share, tick_s) for slug in slugs)
 
 
-def _cost(slug: str, units: int, share: float, tick_s: float) -> Cost:
-    if share < units:
-        return Cost(slug=slug, units_per_look=units, every_s=math.inf, units_per_day=0)
+def _cost(slug: str, units: int, heads: int, share: float, tick_s: float) -> Cost:
+    if not 0 < units <= share:
+        return Cost(slug=slug, units_per_look=units, every_s=math.inf, units_per_day=0, heads_per_day=heads)
     every_s = max(tick_s, units * _DAY_S / share)
-    return Cost(slug=slug, units_per_look=units, every_s=every_s, units_per_day=math.floor(units * _DAY_S / every_s))
+    per_day = math.floor(units * _DAY_S / every_s)
+    return Cost(slug=slug, units_per_look=units, every_s=every_s, units_per_day=per_day, heads_per_day=heads)
+
+
+def heads_cost(chain: Chain, units_per_head: int) -> int:
+    """Units that a day of the chain's heads costs."""
+    return math.ceil(units_per_head * _DAY_S / chain.block_time)
 
 
 def statement(found: tuple[Cost, ...], *, budget: int) -> tuple[str, ...]:
     """A sentence per chain, and one about all of them, for the log and for people."""
-    lines = tuple(
-        f"{cost.slug}: {cost.units_per_day} compute units a day, a look of {cost.units_per_look} every "
-        f"{cost.every_s:.0f} s"
-        if cost.units_per_day
-        else f"{cost.slug}: no looks, the budget does not allow one a day"
-        for cost in found
-    )
-    total = sum(cost.units_per_day for cost in found)
-    return (*lines, f"all chains: {total} of the {budget} compute units a day that statistics may spend")
+    total = sum(cost.units_per_day + cost.heads_per_day for cost in found)
+    whole = f"all chains: {total} of the {budget} compute units a day that statistics may spend"
+    return (*(f"{cost.slug}: {_said(cost)}" for cost in found), whole)
 
 
-def wants_heads(chain: Chain, *, fastest_s: float, units_per_head: int, budget: float) -> bool:
-    """Whether the heads of a chain are subscribed to: its blocks are no faster than `fastest_s`, and what a day of them
-    costs (`units_per_head` 0: nothing) is within `budget`."""
-    return chain.block_time >= fastest_s and units_per_head * _DAY_S / chain.block_time <= budget
+def _said(cost: Cost) -> str:
+    looks = f"{cost.units_per_day} compute units a day, a look of {cost.units_per_look} every {cost.every_s:.0f} s"
+    heads = f", and {cost.heads_per_day} for its heads" if cost.heads_per_day else ""
+    return (looks if cost.units_per_day else "no looks, the budget does not allow one a day") + heads

@@ -5,14 +5,15 @@ from __future__ import annotations
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
+from decimal import Decimal
 
 import trio
 
 from ..domain.chain import CHAINS
 from ..domain.chainwatch import ChainWatch, Market
 from ..domain.errors import Transient
-from ..domain.health import is_network_up
 from ..domain.heads import HeadsSeen
+from ..domain.health import is_network_up
 from ..domain.looks import Look, Want
 from ..domain.stats import ChainStats, Health, Point, Probe, Round
 from ..ports import ChainProbe, StatsArchive
@@ -28,7 +29,7 @@ _LEARN_S = 7 * _DAY_S
 _ARCHIVE_S = 5.0
 
 #: By chain id: the volume of the last 24 hours and what is locked, in USD.
-Markets = Callable[[], Mapping[int, Market]]
+Markets = Callable[[], Mapping[int, tuple[Decimal | None, Decimal | None]]]
 HeadsOf = Callable[[int], HeadsSeen | None]
 
 
@@ -86,7 +87,7 @@ class ChainPerformance:
         markets = self._markets()
         is_up = is_network_up(look.outcome for seen in looks.values() for look in seen)
         rows = tuple(
-            self._observe(chain_id, seen, heads[chain_id], markets.get(chain_id, Market()), now, is_up)
+            self._observe(chain_id, seen, heads[chain_id], Market(*markets.get(chain_id, ())), now, is_up)
             for chain_id, seen in looks.items()
         )
         failed = tuple(

@@ -153,7 +153,7 @@ class EndpointProbe:
             number = max(0, head.number - want.back)
             # Still the same endpoint: another one may be on another height, or another branch.
             answers[1:1] = await self._ask([_block_call(hex(number))])
-        older, finalized = (self._optional(answer) for answer in (answers[1:] + [None])[:2])
+        older, finalized = (self._optional(answer) for answer in (*answers[1:3], None)[:2])
         gas = await self._gas()
         latencies = [await self._timed() for _ in range(1 if self._is_metered else _LATENCY_CALLS)]
         return Look(
