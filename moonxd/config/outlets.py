@@ -286,6 +286,16 @@ class Stats(Section, frozen=True, kw_only=True):
     defillama_ttl_s: Annotated[
         float, Key("Its figures move by the hour and are kept for so long", low=60, high=86400)
     ] = 1800.0
+    use_alchemy: Annotated[
+        bool, Key("Whether chains with an Alchemy key are looked at there too, beside their rpc_urls")
+    ] = False
+    alchemy_share: Annotated[
+        float,
+        Key("Share of [alchemy] plan_units_per_month that statistics may spend at Alchemy's endpoints", low=0, high=1),
+    ] = 0.05
+    heads_block_time_s: Annotated[
+        float, Key("Heads are subscribed to (chains.X.ws_url) where blocks take at least this", low=0)
+    ] = 1.0
     lifi: LiFi = LiFi()
     relay: Relay = Relay()
     oneinch: OneInch = OneInch()

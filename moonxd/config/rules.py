@@ -18,7 +18,6 @@ PARTS = {"redis": "embedded", "database": "embedded", "kafka": "off", "mongodb":
 #: they appear.
 NOT_BUILT = (
     "daemon.service_name",
-    "chains.*.ws_url",
     "kafka",
     "stats",
     "mongodb",

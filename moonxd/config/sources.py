@@ -23,7 +23,6 @@ class ChainEndpoints(Section, frozen=True, kw_only=True):
             "WebSocket endpoint for new heads",
             ("{CHAIN}_WS_URL",),
             check="ws-url",
-            live=True,
             example="wss://node.example",
         ),
     ] = None
@@ -105,6 +104,7 @@ class Alchemy(Section, frozen=True, kw_only=True):
         int,
         Key("Compute units a second of one key, counted over 10 s and shared by all workers", low=1, live=True),
     ] = 300
+    plan_units_per_month: Annotated[int, Key("Compute units a month of the plan", low=0)] = 30_000_000
 
     def url(self, network: str, key: Secret) -> SecretUrl:
         """The endpoint of one chain; `network` is Chain.alchemy."""

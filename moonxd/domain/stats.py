@@ -30,10 +30,12 @@ class Probe(StrEnum):
     REFUSED = "refused"
     TIMEOUT = "timeout"
     NETWORK = "network"
+    #: It answered for another chain than the one it is configured for.
+    WRONG_CHAIN = "wrong_chain"
 
 
 class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
-    """One RPC endpoint of a chain, named by its host only."""
+    """One RPC endpoint of a chain, named by its host only (and what it takes to tell two of one host apart)."""
 
     host: str
     outcome: Probe
@@ -42,6 +44,9 @@ class EndpointStats(msgspec.Struct, frozen=True, kw_only=True):
     head: int | None = None
     #: Blocks behind the highest head seen on this chain in the same round.
     lag: int | None = None
+    #: Of this endpoint alone: unhealthy when it fails or serves another chain, degraded when it is slow or behind.
+    status: Health = Health.UNKNOWN
+    error: str | None = None
 
 
 class ChainStats(msgspec.Struct, frozen=True, kw_only=True):
@@ -62,14 +67,17 @@ class ChainStats(msgspec.Struct, frozen=True, kw_only=True):
     block_time_s: float | None = None
     #: Against our own sample of 24 h before, in percent.
     block_time_change_pct: float | None = None
+    #: What is usual for the chain, as learned over a week.
+    usual_block_time_s: float | None = None
     head: int | None = None
     head_age_s: float | None = None
     #: Blocks between head and the finalized block.
     finality_lag: int | None = None
     gas_price_wei: int | None = None
     endpoints: tuple[EndpointStats, ...] = ()
-    #: Reorganisations seen in heads since the daemon started.
+    #: Reorganisations seen in heads since the daemon started, and blocks that the deepest of them replaced.
     reorgs: int = 0
+    deepest_reorg: int = 0
     volume_24h_usd: Decimal | None = None
     tvl_usd: Decimal | None = None
 

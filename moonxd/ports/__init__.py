@@ -11,13 +11,14 @@ from .events import Drain, Publication, Sink
 from .ledger import ANY_LETTER, BreakerStore, DeadLetters, History, Ledger, LedgerUpkeep, Outbox, Schedule
 from .queue import Election, Fleet, Queue, QueueAdmin, QueueUpkeep
 from .sources import Cache, ChainReader, ManyReader, PriceSource, Quota, TokenReader
-from .stats import BridgeProbe, Collector, MarketFigures, StatsArchive
+from .stats import BridgeProbe, ChainProbe, Collector, Heads, HeadStream, MarketFigures, StatsArchive
 
 __all__ = [
     "ANY_LETTER",
     "BreakerStore",
     "BridgeProbe",
     "Cache",
+    "ChainProbe",
     "ChainReader",
     "Clock",
     "Collector",
@@ -25,6 +26,8 @@ __all__ = [
     "Drain",
     "Election",
     "Fleet",
+    "HeadStream",
+    "Heads",
     "History",
     "Ledger",
     "LedgerUpkeep",

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
+from ..domain.blocktime import Block
 from ..domain.bridge import Route, Sight
+from ..domain.looks import Look, Want
 from ..domain.stats import BridgeStats, ChainStats, Figures, Overview, Point, Round
 
 
@@ -52,6 +55,40 @@ class MarketFigures(Protocol):
 
         A chain that was never learned about is absent. These figures never say anything about a chain's health.
         """
+        ...
+
+
+class ChainProbe(Protocol):
+    """One endpoint of one chain, to be looked at once a round, at the same time as all others."""
+
+    @property
+    def host(self) -> str:
+        """All that may be shown of it."""
+        ...
+
+    async def look(self, want: Want) -> Look | None:
+        """Look once, within a deadline of its own. None: it is not its turn. Never raises: failures are outcomes."""
+        ...
+
+
+class HeadStream(Protocol):
+    """A subscription that stands."""
+
+    async def head(self) -> Block:
+        """The next head. Raises Transient when there will be none: the connection is lost, or talks nonsense."""
+        ...
+
+
+class Heads(Protocol):
+    """New heads of one chain, from an endpoint that announces them."""
+
+    @property
+    def host(self) -> str:
+        """All that may be shown of it."""
+        ...
+
+    def subscribe(self) -> AbstractAsyncContextManager[HeadStream]:
+        """Connect and subscribe, within a deadline of its own. Raises Transient or Permanent."""
         ...
 
 

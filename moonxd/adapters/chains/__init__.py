@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from urllib.parse import urlsplit
 
 import trio
 
@@ -16,8 +18,10 @@ from ...domain.tokenlist import ListedToken, ParsedList, dump_token_list, parse_
 from ...ports import Cache, ChainReader, Quota
 from ..rpc import Endpoint, Observer, RpcClient, Transport
 from .alchemy import AlchemyReader
-from .limits import alchemy_limits, request_limits
+from .heads import SocketHeads
+from .limits import UNITS_PER_HEAD, alchemy_limits, alchemy_units, request_limits
 from .multicall import MulticallReader
+from .probe import EndpointProbe, look_methods
 from .provider import Limits, Provider
 from .reading import Endpoints
 from .together import SharingReader
@@ -26,15 +30,22 @@ from .tokens import TokenList, builtin_tokens
 __all__ = [
     "PUBLIC_ENDPOINTS",
     "READERS",
+    "UNITS_PER_HEAD",
     "AlchemyReader",
+    "EndpointProbe",
     "Guards",
     "ListedToken",
+    "Meter",
     "MulticallReader",
     "ParsedList",
+    "SocketHeads",
     "TokenList",
+    "build_probes",
     "build_reader",
     "builtin_tokens",
     "dump_token_list",
+    "is_metered",
+    "look_units",
     "parse_token_list",
 ]
 
@@ -118,12 +129,77 @@ def build_reader(
     return AlchemyReader(chain, where, tokens, cache, shared=plain) if alchemy_url else plain
 
 
-def _limits(guards: Guards, chain: Chain, name: str, url: str, *, is_alchemy: bool) -> Limits | None:
+@dataclass(frozen=True, kw_only=True)
+class Meter:
+    """How statistics may use metered endpoints: a look at each once in `every_s`, `units_per_day` of a key for all."""
+
+    every_s: float
+    units_per_day: int
+
+
+def is_metered(url: str) -> bool:
+    """Whether requests to this URL (http or ws) are paid for in compute units."""
+    return f".{urlsplit(url).hostname or ''}".endswith(".alchemy.com")
+
+
+def look_units(chain: Chain) -> int:
+    """Compute units that a look at a metered endpoint of the chain costs."""
+    return alchemy_units(look_methods(chain, is_metered=True))
+
+
+def build_probes(
+    chain: Chain,
+    transport: Transport,
+    *,
+    urls: Sequence[str],
+    metered: Sequence[str] = (),
+    meter: Meter | None = None,
+    timeout_s: float = 10.0,
+    on_call: Observer | None = None,
+    guards: Guards | None = None,
+) -> tuple[EndpointProbe, ...]:
+    """Probes of `urls` and, where `meter` allows, of `metered` ones (keys included); each URL once.
+
+    `timeout_s` bounds a whole look. Their breakers are the statistics' own: `stats/` and the reader's name. Raises
+    ConfigError when a URL cannot be used; the URL is not shown.
+    """
+    guards = guards or Guards(breakers=Breakers(trio.current_time))
+    given = [*dict.fromkeys(urls), *(dict.fromkeys(metered) if meter and meter.every_s < math.inf else ())]
+    endpoints = [Endpoint(url) for url in given]
+    probes = []
+    for name, url, endpoint in zip(_names(chain, endpoints), given, endpoints, strict=True):
+        has_meter = url in metered
+        probes.append(
+            EndpointProbe(
+                chain,
+                RpcClient(transport, endpoint, timeout_s=timeout_s, on_call=on_call),
+                name=f"stats/{name}",
+                label=name.removeprefix(f"{chain.slug}/"),
+                breakers=guards.breakers,
+                limits=_limits(guards, chain, name, url, is_alchemy=has_meter, meter=meter),
+                timeout_s=timeout_s,
+                every_s=meter.every_s if meter and has_meter else 0.0,
+                is_metered=has_meter,
+                subject=sha256(url.encode()).hexdigest()[:6],
+            )
+        )
+    return tuple(probes)
+
+
+def _limits(
+    guards: Guards, chain: Chain, name: str, url: str, *, is_alchemy: bool, meter: Meter | None = None
+) -> Limits | None:
     if guards.quota is None:
         return None
     if is_alchemy:
         key = url.rstrip("/").rpartition("/")[2]
-        return alchemy_limits(guards.quota, key, units_per_s=guards.alchemy_units_per_s, rpm=guards.alchemy_rpm)
+        return alchemy_limits(
+            guards.quota,
+            key,
+            units_per_s=guards.alchemy_units_per_s,
+            rpm=guards.alchemy_rpm,
+            statistics_per_day=meter.units_per_day if meter else None,
+        )
     rpm = guards.rpm or (guards.public_rpm if url.rstrip("/") in PUBLIC_ENDPOINTS.get(chain.id, ()) else 0)
     return request_limits(guards.quota, name, rpm) if rpm else None
 
