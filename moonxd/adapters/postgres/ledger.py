@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -26,13 +26,16 @@ from ...domain.ledger import (
     Lease,
     LetterFilter,
     Operation,
+    Orphan,
     Page,
     PastPortfolio,
     Portfolio,
     Pruned,
     Retention,
     StoredEvent,
+    Withdrawal,
     lease_lost,
+    storable,
     storable_json,
 )
 from ...ports import ANY_LETTER
@@ -53,7 +56,12 @@ COLLISION_RETRIES = 5
 SWEEP_PAGE = 200
 
 #: The breaker's view is written after the counters that it shows, in the same statement.
+_ADMIT = "SELECT moonxd_admit(%s)::text, moonxd_told_value(%s, %s)"
 _COMMIT = "SELECT moonxd_show_breaker(%s::jsonb, standing) FROM moonxd_commit(%s::jsonb) AS standing"
+_COMMIT_AND_TELL = (
+    "SELECT moonxd_note_told(%s, %s, %s::numeric, moonxd_show_breaker(%s::jsonb, standing)) "
+    "FROM moonxd_commit(%s::jsonb) AS standing"
+)
 _CLOSE = "SELECT moonxd_show_breaker(%s::jsonb, standing) FROM moonxd_close(%s::jsonb) AS standing"
 
 Rows = list[tuple[Any, ...]]
@@ -76,13 +84,17 @@ class PostgresLedger:
 
     async def admit(self, ask: Admission) -> Decision:
         doing = f"admitting operation {ask.operation}"
-        rows = await self._change(doing, "SELECT moonxd_admit(%s)::text", [storable_json(ask)])
-        return wire.decision(rows[0][0])
+        rows = await self._change(doing, _ADMIT, [storable_json(ask), ask.user_id, ask.wallet])
+        return wire.decision(*rows[0])
 
     async def commit(self, change: Commit) -> None:
         doing = f"committing operation {change.lease.operation}"
         document = storable_json(change)
-        rows = await self._change(doing, _COMMIT, [document, document])
+        statement, values = _COMMIT, [document, document]  # type: tuple[str, list[str | None]]
+        if change.told_value_usd is not None:
+            told = [storable(change.lease.user_id), change.lease.wallet, str(change.told_value_usd)]
+            statement, values = _COMMIT_AND_TELL, [*told, document, document]
+        rows = await self._change(doing, statement, values)
         _assert_not_lost(rows, change.lease)
 
     async def close(self, ending: Ending) -> None:
@@ -100,17 +112,24 @@ class PostgresLedger:
         kept = {row[0] for row in rows}
         return tuple(lease.operation for lease in leases if lease.operation not in kept)
 
-    async def sweep(self, grace_s: float) -> int:
-        closed = 0
+    async def sweep(self, grace_s: float, told: Callable[[Orphan], Event] | None = None) -> int:
+        closed: int = 0
         while True:
-            rows = await self._change(
-                "closing abandoned operations",
-                "SELECT moonxd_sweep(%s, %s, %s, %s)",
-                [float(grace_s), FOREIGN_GRACE_S, ABANDONED, SWEEP_PAGE],
+            rows = await self._ask(
+                "looking for abandoned operations",
+                "SELECT * FROM moonxd_orphans(%s, %s, %s)",
+                [float(grace_s), FOREIGN_GRACE_S, SWEEP_PAGE],
             )
-            page: int = rows[0][0]
-            closed += page
-            if page < SWEEP_PAGE:
+            if not rows:
+                return closed
+            orphans = [wire.orphan(row) for row in rows]
+            done = await self._change(
+                "closing abandoned operations",
+                "SELECT moonxd_close_orphans(%s::jsonb, %s, %s)",
+                [storable_json([wire.closing(one, told) for one in orphans]), float(grace_s), ABANDONED],
+            )
+            closed += int(done[0][0])
+            if len(rows) < SWEEP_PAGE or not done[0][0]:
                 return closed
 
     async def portfolio(self, wallet: str, user_id: str | None = None) -> tuple[Portfolio, ...]:
@@ -233,6 +252,12 @@ class PostgresLedger:
 
     async def tell(self, events: Sequence[Event]) -> None:
         await self._change("keeping events", "SELECT moonxd_emit(%s::jsonb)", [storable_json(list(events))])
+
+    async def withdraw(self, jobs: Sequence[Withdrawal]) -> int:
+        rows = await self._change(
+            "noting withdrawn jobs", "SELECT moonxd_withdraw(%s::jsonb)", [storable_json(list(jobs))]
+        )
+        return int(rows[0][0])
 
     # ---- one statement, one transaction --------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -20,6 +20,7 @@ from ...domain.ledger import (
     Event,
     LetterFilter,
     Operation,
+    Orphan,
     PastPortfolio,
     Portfolio,
     Pruned,
@@ -88,7 +89,7 @@ _decode_pruned = msgspec.json.Decoder(Pruned).decode
 _decode_views = msgspec.json.Decoder(tuple[_View, ...]).decode
 
 
-def decision(document: str) -> Decision:
+def decision(document: str, told_value_usd: Decimal | None = None) -> Decision:
     answer = _decode_decision(document)
     if isinstance(answer, _Busy):
         return Busy(answer.operation, answer.until)
@@ -101,7 +102,23 @@ def decision(document: str) -> Decision:
     seen = dict.fromkeys(answer.seen)
     # Rows that an older program put there were seen as well.
     seen.update(dict.fromkeys(holding.token for holding in answer.previous))
-    return Admitted(fence=answer.fence, previous=answer.previous, seen=tuple(seen), snapshot_at=answer.snapshot_at)
+    return Admitted(
+        fence=answer.fence,
+        previous=answer.previous,
+        seen=tuple(seen),
+        snapshot_at=answer.snapshot_at,
+        told_value_usd=told_value_usd,
+    )
+
+
+def orphan(row: Sequence[Any]) -> Orphan:
+    return Orphan(operation=row[0], user_id=row[1], wallet=row[2], fence=row[3], attempt=row[4])
+
+
+def closing(one: Orphan, told: Callable[[Orphan], Event] | None) -> dict[str, Any]:
+    """What moonxd_close_orphans is given."""
+    events = [] if told is None else [told(one)]
+    return {"operation": one.operation, "user_id": one.user_id, "wallet": one.wallet, "events": events}
 
 
 def portfolios(document: str, wallet: str) -> tuple[Portfolio, ...]:

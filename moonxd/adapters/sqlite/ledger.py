@@ -22,12 +22,14 @@ from ...domain.ledger import (
     Lease,
     LetterFilter,
     Operation,
+    Orphan,
     Page,
     PastPortfolio,
     Portfolio,
     Pruned,
     Retention,
     StoredEvent,
+    Withdrawal,
 )
 from ...ports import ANY_LETTER
 from . import guards, reads, upkeep, writes
@@ -64,8 +66,8 @@ class SqliteLedger:
     async def renew(self, leases: Sequence[Lease], lease_s: float) -> tuple[UUID, ...]:
         return await self._runner.write(lambda db: writes.renew(db, leases, lease_s, self._now()))
 
-    async def sweep(self, grace_s: float) -> int:
-        return await self._runner.write(lambda db: writes.sweep(db, grace_s, self._now()))
+    async def sweep(self, grace_s: float, told: Callable[[Orphan], Event] | None = None) -> int:
+        return await self._runner.write(lambda db: writes.sweep(db, grace_s, told, self._now()))
 
     async def portfolio(self, wallet: str, user_id: str | None = None) -> tuple[Portfolio, ...]:
         return await self._runner.read(lambda db: reads.portfolio(db, wallet, user_id))
@@ -126,6 +128,9 @@ class SqliteLedger:
 
     async def tell(self, events: Sequence[Event]) -> None:
         await self._runner.write(lambda db: writes.tell(db, events, self._now()))
+
+    async def withdraw(self, jobs: Sequence[Withdrawal]) -> int:
+        return await self._runner.write(lambda db: sum(writes.withdraw(db, one, self._now()) for one in jobs))
 
 
 @asynccontextmanager
