@@ -10,7 +10,7 @@ PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check 
 # Tests that share a server go to one worker; -n 2 because most of them wait, and CI has two cores.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: setup demo test test-fast lint bench binary node example clean lock
+.PHONY: setup demo test test-fast lint bench binary node example schemas clean lock
 
 setup: $(STAMP)
 
@@ -56,6 +56,9 @@ bench: setup node
 
 example: setup
 	$(BIN)/moonxd config example > config.example.toml
+
+schemas: setup
+	$(BIN)/moonxd events schema --out docs/events
 
 # Pins every dependency with its hashes. No index is named: the lock says what, your pip knows where.
 # Asked for by metadata, but never imported at run time (docs/dependencies.md): not in runtime.lock.

@@ -22,6 +22,3 @@ class Events(Section, frozen=True, kw_only=True):
     consume_activity: Annotated[
         bool, Key("Read user.activities: users whom other programs saw are active, with Kafka only")
     ] = True
-    activity_group: Annotated[str, Key("Consumer group of that; all daemons of one ledger share it")] = (
-        "moonxd-activity"
-    )

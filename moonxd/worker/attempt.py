@@ -254,14 +254,14 @@ class _Attempt:
         finally:
             committing.discard(self._job.id)
 
-    async def _close(self, lease: Lease, status: str, error: str | None, events: tuple[Event, ...]) -> None:
+    async def _close(self, lease: Lease, status: str, error: str | None, took: int, told: Event) -> None:
         ending = Ending(
             lease=lease,
             sync_type=self._task.sync_type,
             status=status,
             error=error,
-            duration_ms=self._elapsed_ms(),
-            events=events,
+            duration_ms=took,
+            events=(told,),
             breaker=self._policy.guards.breaker,
         )
         try:
@@ -285,10 +285,10 @@ class _Attempt:
                 duration_ms=took,
                 delay_ms=outcome.delay_ms,
             )
-            await self._close(lease, "retrying", reason, (told,))
+            await self._close(lease, "retrying", reason, took, told)
             return outcome
         told = event.failed(about, fence=lease.fence, attempt=self._number, error=reason, duration_ms=took)
-        await self._close(lease, "failed", reason, (told,))
+        await self._close(lease, "failed", reason, took, told)
         if isinstance(outcome, Failed) and self._whole is None:
             await self._owner._bury(self._job, outcome, self._task)
         return outcome
@@ -306,7 +306,7 @@ class _Attempt:
             told = event.handed_back(about, fence=lease.fence, attempt=self._number, duration_ms=took)
         # A newer attempt that holds the wallet meanwhile has the say; ours just goes.
         with suppress(LeaseLost):
-            await self._close(lease, status, reason, (told,))
+            await self._close(lease, status, reason, took, told)
 
     # ---- what is said of it --------------------------------------------------------------------------------------
 

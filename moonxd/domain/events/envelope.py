@@ -43,7 +43,7 @@ class Metadata(msgspec.Struct, frozen=True, kw_only=True, rename="camel"):
     user_id: str
     data_classification: str
     sequence: int | UnsetType = UNSET
-    partition: int | UnsetType = UNSET
+    partition: int | UnsetType | None = UNSET
 
 
 class Envelope(msgspec.Struct, Generic[D], frozen=True, kw_only=True, rename="camel"):
