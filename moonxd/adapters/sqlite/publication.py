@@ -148,9 +148,7 @@ class SqliteDrain:
         await self._runner.write(lambda db: db.executemany(statement, [(at, one) for one in positions]))
 
     async def park(self, position: int, reason: str) -> None:
-        statement = (
-            "UPDATE moonxd_outbox SET published_at = ?, parked = ? WHERE position = ? AND published_at IS NULL"
-        )
+        statement = "UPDATE moonxd_outbox SET published_at = ?, parked = ? WHERE position = ? AND published_at IS NULL"
         values = (time_text(self._now()), reason, position)
         await self._runner.write(lambda db: db.execute(statement, values))
 
