@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import random
+from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -16,7 +17,17 @@ from typing import Any, Protocol, TypeVar
 import msgspec
 import trio
 
-from ..domain.errors import LeaseLost, MoonxdError, Permanent, SinkBroken, Transient, describe, single
+from ..domain.errors import (
+    ConfigError,
+    LeaseLost,
+    MoonxdError,
+    Permanent,
+    SinkBroken,
+    Transient,
+    Undeliverable,
+    describe,
+    single,
+)
 from ..domain.ledger import StoredEvent
 from ..domain.message import Message, message_of
 from ..ports import Drain, Publication, Sink
@@ -30,6 +41,8 @@ PAGE = 500
 LINGER_S = 0.015
 #: Seconds without a commit after which the outbox is looked at all the same.
 IDLE_S = 5.0
+#: Seconds that a topic's number of partitions is believed.
+PARTITIONS_S = 60.0
 #: (kind, message, severity, metadata): who has to know is told.
 Notify = Callable[[str, str, str, dict[str, Any]], None]
 OpenSink = Callable[[], AbstractAsyncContextManager[Sink]]
@@ -91,7 +104,9 @@ class Relay:
         self._in_flight = 0
         self._flushes: list[trio.Event] = []
         self._waiting = trio.CancelScope()
+        #: Where keys go, asked anew every PARTITIONS_S.
         self._partitions: dict[tuple[str, str], int] = {}
+        self._believed_until = 0.0
 
     def trouble(self) -> str | None:
         """Why nothing leaves; None while all is well."""
@@ -138,7 +153,8 @@ class Relay:
                 async with self._open_sink() as sink:
                     self._partitions.clear()
                     await self._pump(drain, sink)
-            except (SinkBroken, Transient) as error:
+            except (SinkBroken, Transient, ConfigError) as error:
+                # A login that is refused may be accepted when the broker has its users again: we never give up.
                 await self._failed(error)
 
     async def _pump(self, drain: Drain, sink: Sink) -> None:
@@ -216,44 +232,52 @@ class Relay:
 
     async def _send_all(self, drain: Drain, sink: Sink, page: Sequence[StoredEvent]) -> None:
         """Until all of `page` is acknowledged or parked. Raises SinkBroken, LeaseLost."""
+        batch: list[tuple[StoredEvent, Message]] | None = None
         while True:
             try:
-                await self._send(drain, sink, page)
+                batch = batch if batch is not None else await self._messages(drain, sink, page)
+                await drain.confirm()
+                await self._send(sink, [message for _, message in batch])
                 return
             except Transient as error:
+                self._partitions.clear()
                 await self._failed(error)
-            except Permanent as error:
-                if len(page) == 1:
-                    await self._park(drain, page[0], error)
-                    return
-                break
-        # One of them is the culprit. Halves keep the order; ids that arrived already repeat.
-        middle = len(page) // 2
-        await self._send_all(drain, sink, page[:middle])
-        await self._send_all(drain, sink, page[middle:])
+            except Undeliverable as error:
+                culprits = {batch[n][0].position: batch[n][0] for n in error.positions} if batch else {}
+                for culprit in culprits.values():
+                    await self._park(drain, culprit, error)
+                batch = [one for one in batch or () if one[0].position not in culprits]
 
-    async def _send(self, drain: Drain, sink: Sink, page: Sequence[StoredEvent]) -> None:
-        messages: list[Message] = []
+    async def _messages(
+        self, drain: Drain, sink: Sink, page: Sequence[StoredEvent]
+    ) -> list[tuple[StoredEvent, Message]]:
+        """What `page` becomes; an event that is no event is parked."""
+        if trio.current_time() >= self._believed_until:
+            self._partitions.clear()
+            self._believed_until = trio.current_time() + PARTITIONS_S
+        batch: list[tuple[StoredEvent, Message]] = []
         for stored in page:
             topic = self._topics.get(stored.event.topic, stored.event.topic)
-            messages.append(message_of(stored, topic, await self._partition(sink, topic, stored.event.key)))
-            messages.extend(self._mirror(stored))
-        await drain.confirm()
-        began = trio.current_time()
-        await sink.send(messages)
-        counts: dict[str, int] = {}
-        for message in messages:
-            counts[message.topic] = counts.get(message.topic, 0) + 1
-        self._meter.published(counts, trio.current_time() - began)
-        self._worked()
+            try:
+                main = message_of(stored, topic, await self._partition(sink, topic, stored.event.key))
+            except Permanent as error:
+                await self._park(drain, stored, error)
+                continue
+            batch.append((stored, main))
+            batch.extend((stored, more) for more in self._mirror(stored))
+        return batch
 
     async def _partition(self, sink: Sink, topic: str, key: str) -> int:
         known = self._partitions.get((topic, key))
         if known is None:
-            if len(self._partitions) >= 100_000:
-                self._partitions.clear()
             known = self._partitions[topic, key] = await sink.partition(topic, key)
         return known
+
+    async def _send(self, sink: Sink, messages: Sequence[Message]) -> None:
+        began = trio.current_time()
+        await sink.send(messages)
+        self._meter.published(Counter(message.topic for message in messages), trio.current_time() - began)
+        self._worked()
 
     async def _park(self, drain: Drain, stored: StoredEvent, error: Permanent) -> None:
         await self._patiently(partial(drain.park, stored.position, str(error)))

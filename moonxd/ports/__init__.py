@@ -7,7 +7,7 @@ help, Permanent when it cannot), never swallow a cancellation, bound every wait,
 from __future__ import annotations
 
 from .clock import Clock
-from .events import Drain, Publication, Sink
+from .events import Drain, Feed, Publication, Sink, Topic
 from .ledger import ANY_LETTER, BreakerStore, DeadLetters, History, Ledger, LedgerUpkeep, Outbox, Schedule
 from .queue import Fleet, Queue, QueueAdmin, QueueUpkeep
 from .sources import Cache, ChainReader, ManyReader, PriceSource, Quota, TokenReader
@@ -22,6 +22,7 @@ __all__ = [
     "Collector",
     "DeadLetters",
     "Drain",
+    "Feed",
     "Fleet",
     "History",
     "Ledger",
@@ -38,4 +39,5 @@ __all__ = [
     "Sink",
     "StatsArchive",
     "TokenReader",
+    "Topic",
 ]

@@ -1,4 +1,4 @@
-"""How committed events leave: out of the outbox, into a broker. The rules are those of the package."""
+"""How events travel: out of the outbox into a broker, and out of a broker to us. The rules are those of the package."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
 from ..domain.ledger import Backlog, StoredEvent
-from ..domain.message import Message
+from ..domain.message import Message, Received
 
 
 class Sink(Protocol):
@@ -21,8 +21,33 @@ class Sink(Protocol):
         """Hand over all of them, in the order given per key; returns once every one is acknowledged.
 
         Raises Transient when some may not have arrived: sending all of them again repeats ids, never order of the
-        unsent. Raises SinkBroken when this producer will never send again.
+        unsent. Raises SinkBroken when this producer will never send again. Raises Undeliverable when some will never
+        be taken, being too large: send the others again without them. One call at a time.
         """
+        ...
+
+
+class Feed(Protocol):
+    """Messages of some topics, shared with every daemon of one group; each is handed out at least once."""
+
+    async def next(self, timeout: float) -> tuple[Received, ...]:
+        """Some messages, in order per partition; none after `timeout` seconds without any."""
+        ...
+
+    async def commit(self) -> None:
+        """Whatever `next` handed out is done with: a restart goes on behind it. Uncommitted messages come again."""
+        ...
+
+
+class Topic(Protocol):
+    """All messages of one topic, read once and without a group: nobody else notices."""
+
+    async def page(self) -> tuple[Received, ...]:
+        """The next ones of those that were there when reading began, in order per partition; none at their end."""
+        ...
+
+    async def next(self, timeout: float) -> tuple[Received, ...]:
+        """The next ones, whenever they were written; none after `timeout` seconds without any."""
         ...
 
 

@@ -12,7 +12,7 @@ import msgspec
 import trio
 
 from moonxd.agents.relay import Patience, Relay
-from moonxd.domain.errors import Permanent, SinkBroken
+from moonxd.domain.errors import SinkBroken, Undeliverable
 from moonxd.domain.event import JSON
 from moonxd.domain.ledger import Event, StoredEvent
 from moonxd.domain.message import Message
@@ -46,10 +46,10 @@ class Broker:
         if self.faults:
             told = self.faults.popleft()
             fault, count = told if isinstance(told, tuple) else (told, 0)
-        for message in messages[:count]:
-            if len(message.value) > self.largest:
-                raise Permanent(f"a record of {len(message.value)} bytes is too large")
-            self.records.append(message)
+        too_large = tuple(n for n, message in enumerate(messages) if len(message.value) > self.largest)
+        if too_large:
+            raise Undeliverable("a record is too large", positions=too_large)
+        self.records.extend(messages[:count])
         if fault is not None:
             raise fault
 

@@ -1,0 +1,1 @@
+"""Clients that only exist for asyncio: MongoDB and Kafka, on one private loop in one thread."""
