@@ -36,6 +36,16 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     event: Event
     created_at: datetime
     published_at: datetime | None = None
+    #: Why it was set aside instead of being published.
+    parked: str | None = None
+
+
+class Backlog(msgspec.Struct, frozen=True, kw_only=True):
+    """What waits for the relay."""
+
+    count: int
+    #: When the oldest of them was written.
+    oldest_at: datetime | None = None
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from ..domain.ledger import StoredEvent
+from ..domain.ledger import Backlog, StoredEvent
 from ..domain.message import Message, Received
 
 
@@ -52,14 +52,29 @@ class Topic(Protocol):
 
 
 class Drain(Protocol):
-    """The outbox from the side of the one relay that empties it. Opened by `Publication.hold`."""
+    """The outbox from the side of the one relay that empties it. Opened by `Publication.hold`.
 
-    async def unpublished(self, limit: int) -> tuple[StoredEvent, ...]:
-        """The oldest events nobody published, in commit order per wallet; none is ever skipped by a later commit."""
+    Every method raises LeaseLost once the right to publish is gone, Transient when the database only failed.
+    """
+
+    async def unpublished(self, after: int, limit: int) -> tuple[StoredEvent, ...]:
+        """The oldest events behind the position `after` that nobody published, by position.
+
+        Positions have no gaps and follow commit order per wallet; an event that commits later gets a higher one, so
+        going on behind the last position read never skips one.
+        """
         ...
 
     async def mark(self, positions: Sequence[int]) -> None:
-        """These were acknowledged; marking again changes nothing. Raises LeaseLost when another relay took over."""
+        """These were acknowledged; marking again changes nothing."""
+        ...
+
+    async def park(self, position: int, reason: str) -> None:
+        """This one can never be sent: it counts as published, and `reason` stands beside it."""
+        ...
+
+    async def confirm(self) -> None:
+        """Asked before something is sent: returns only when no other relay can have taken over yet."""
         ...
 
     async def wait(self, timeout: float) -> bool:
@@ -71,9 +86,16 @@ class Publication(Protocol):
     """The right to publish: one relay at a time for all daemons of one ledger."""
 
     def hold(self) -> AbstractAsyncContextManager[Drain]:
-        """Wait until no other relay holds it, then hold it. A holder that dies lets go within seconds."""
+        """Wait until no other relay holds it, then hold it. A holder that dies lets go within seconds.
+
+        Raises ConfigError when the way to the database cannot carry the hold.
+        """
         ...
 
-    async def holdup(self) -> str | None:
-        """Why committed events cannot be read yet (a long transaction: who, since when), None when nothing is."""
+    async def backlog(self) -> Backlog:
+        """What is committed and not yet published."""
+        ...
+
+    async def holdup(self, longer_s: float) -> str | None:
+        """A sentence about what has slowed reading down for more than `longer_s` seconds: who, since when."""
         ...

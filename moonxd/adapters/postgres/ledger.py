@@ -45,6 +45,7 @@ from .connection import assert_supported
 from .errors import COLLISIONS, bordered
 from .migrate import assert_current
 from .pool import Pool, open_pool
+from .publication import PostgresPublication
 from .schedule import PostgresSchedule
 
 _log = logging.getLogger("moonxd.postgres")
@@ -74,8 +75,10 @@ class PostgresLedger:
     nothing was written, and whoever gets no answer in time is told that the outcome is unknown (Transient).
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, direct_dsn: str = "") -> None:
+        """`direct_dsn` leads to the server itself, where `pool` may go through a pooler."""
         self._pool = pool
+        self._direct_dsn = direct_dsn
         self.schedule = PostgresSchedule(self._ask, self._change)
 
     async def ping(self) -> None:
@@ -215,6 +218,10 @@ class PostgresLedger:
         rows = await self._ask("counting events", "SELECT count(*) FROM moonxd_outbox WHERE published_at IS NULL")
         return int(rows[0][0])
 
+    def publication(self) -> PostgresPublication:
+        """The right to publish this ledger's events."""
+        return PostgresPublication(self._direct_dsn, self._ask)
+
     def breakers(self) -> PostgresBreakers:
         """Where the states of breakers are kept, in the same database."""
         return PostgresBreakers(self._ask, self._change)
@@ -314,8 +321,9 @@ async def open_postgres_ledger(
     idle_s: float = 30.0,
     connect_timeout_s: float = 10.0,
     wait_s: float = 10.0,
+    direct_dsn: str | None = None,
 ) -> AsyncIterator[PostgresLedger]:
-    """The ledger in the database at `dsn`, which `migrate` has prepared.
+    """The ledger in the database at `dsn`, which `migrate` has prepared. `direct_dsn`: past a connection pooler.
 
     Raises ConfigError when the schema is missing, old or newer than ours or the server refuses us, Transient when it
     cannot be reached.
@@ -327,4 +335,4 @@ async def open_postgres_ledger(
         with bordered("opening the ledger"):
             async with pool.connection() as connection:
                 await assert_current(connection)
-        yield PostgresLedger(pool)
+        yield PostgresLedger(pool, direct_dsn or dsn)

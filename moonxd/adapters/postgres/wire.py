@@ -36,7 +36,9 @@ OPERATION_COLUMNS = (
     "id::text, user_id::text, wallet_address, type::text, status::text, priority::text, started_at, completed_at, "
     "duration_ms, tokens_synced, chains_synced, total_value_usd, error_message, retry_count, worker_id, metadata::text"
 )
-EVENT_COLUMNS = "position, event_id, event_type, topic, event_key, wallet_address, body, created_at, published_at"
+EVENT_COLUMNS = (
+    "position, event_id, event_type, topic, event_key, wallet_address, body, created_at, published_at, parked"
+)
 LETTER_COLUMNS = (
     "queue, job_id, name, job_timestamp, data, options, reason, stack, attempts_made, failed_at, user_id, "
     "wallet_address"
@@ -202,7 +204,7 @@ def operation(row: Sequence[Any]) -> Operation:
 
 def stored_event(row: Sequence[Any]) -> StoredEvent:
     event = Event(id=row[1], type=row[2], topic=row[3], key=row[4], wallet=row[5], body=row[6].encode())
-    return StoredEvent(position=row[0], event=event, created_at=row[7], published_at=row[8])
+    return StoredEvent(position=row[0], event=event, created_at=row[7], published_at=row[8], parked=row[9])
 
 
 def letter_row(letter: DeadLetter) -> list[Any]:
