@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 NODE_STAMP := tests/node/node_modules/.installed
+KAFKA_POM := tests/kafka/pom.xml
+KAFKA_CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/moonxd-tests/kafka-$(shell sed -n 's,.*<kafka.version>\(.*\)</kafka.version>.*,\1,p' $(KAFKA_POM))
+KAFKA_STAMP := $(KAFKA_CACHE)/libs/.complete
 BINARY := dist/moonxd/moonxd
 SOURCES := $(shell find moonxd tui packaging -type f ! -path '*/__pycache__/*')
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
 # Tests that share a server go to one worker; -n 2 because most of them wait, and CI has two cores.
 PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
 
-.PHONY: setup demo test test-fast lint bench binary node example clean lock
+.PHONY: setup demo test test-fast lint bench binary node kafka example schemas clean lock
 
 setup: $(STAMP)
 
@@ -32,8 +35,17 @@ $(NODE_STAMP): tests/node/package-lock.json
 		cd tests/node && npm ci --ignore-scripts --no-audit --no-fund --loglevel=error && touch node_modules/.installed; \
 	else echo "npm is not installed: the Node interop tests will be skipped"; fi
 
+# A real Apache Kafka for the tests, cached outside the repository; without mvn or Maven Central they are skipped.
+kafka: $(KAFKA_STAMP)
+
+$(KAFKA_STAMP):
+	@if command -v mvn >/dev/null; then \
+		mvn -B -q -f $(KAFKA_POM) dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(@D) && touch $@ \
+		|| echo "Maven could not fetch Apache Kafka: its tests will be skipped"; \
+	else echo "mvn is not installed: the Kafka tests will be skipped"; fi
+
 # A machine that cannot build the binary (a Python without its shared library) skips its tests, or fails where all is required.
-test: setup node lint
+test: setup node kafka lint
 	-@$(MAKE) --no-print-directory binary
 	$(PYTEST) tests
 
@@ -56,6 +68,9 @@ bench: setup node
 
 example: setup
 	$(BIN)/moonxd config example > config.example.toml
+
+schemas: setup
+	$(BIN)/moonxd events schema --out docs/events
 
 # Pins every dependency with its hashes. No index is named: the lock says what, your pip knows where.
 # Asked for by metadata, but never imported at run time (docs/dependencies.md): not in runtime.lock.

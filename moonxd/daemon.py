@@ -225,7 +225,13 @@ class Daemon:
         """In the order of their start; the consumer last, so that it claims nothing before everything works."""
         worker = self.config.worker
         orphaned_s = ORPHAN_FACTOR * (worker.lock_s + worker.stalled_interval_s)
-        janitor = Janitor(parts.ledger, interval_s=worker.janitor_interval_s, grace_s=orphaned_s)
+        janitor = Janitor(
+            parts.ledger,
+            interval_s=worker.janitor_interval_s,
+            grace_s=orphaned_s,
+            version=VERSION,
+            clock=wiring.WallClock(),
+        )
         consumer = Child(name="consumer", body=partial(self._run_consumer, parts.consumer))
         return (
             Child(name="control", body=partial(self._run_control, parts.plane)),
@@ -235,6 +241,7 @@ class Daemon:
             Child(name="sampler", body=parts.sampler.run, critical=False),
             Child(name="janitor", body=janitor.run, critical=False),
             Child(name="pruner", body=parts.pruner.run, critical=False),
+            Child(name="announcer", body=parts.announcer.run, critical=False),
             Child(name="alarm", body=parts.alarm.run, critical=False),
             Child(name="stalled-check", body=partial(self._run_stalled_check, parts.queue)),
             *parts.periodic.children(),

@@ -6,12 +6,14 @@ import random
 from collections import deque
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from decimal import Decimal
 from functools import partial
 
 from . import wiring, workers
 from .adapters.bullmq.queue import BullQueue
 from .adapters.redis.client import Redis
 from .agents.alarm import FailureAlarm, Notice
+from .agents.announcer import Announcer
 from .agents.breakers import BreakerKeeper
 from .agents.janitor import Pruner
 from .agents.orders import Verb
@@ -80,6 +82,7 @@ class Parts:
     periodic: PeriodicSyncs
     pruner: Pruner
     alarm: FailureAlarm
+    announcer: Announcer
     membership: Membership
     #: None when this process does the work itself.
     cluster: Cluster | None
@@ -89,7 +92,8 @@ def assemble(site: Site) -> Parts:
     config = site.config
     leases = LeaseKeeper(site.ledger, lease_s=config.worker.lock_s)
     periodic = PeriodicSyncs(config.scheduler, site.ledger.schedule, site.queue, site.telemetry)
-    attempts, consumer = _workers(site, leases, periodic)
+    announcer = Announcer(site.ledger)
+    attempts, consumer = _workers(site, leases, periodic, announcer)
     heads = _heads(config)
     hands = Hands(0 if heads else config.worker.slots, consumer, attempts)
     sampler = _sampler(site, hands)
@@ -97,6 +101,7 @@ def assemble(site: Site) -> Parts:
     membership = _membership(site, hands, worker_verbs(sampler, metrics), is_worker=not heads)
     cluster = _cluster(site, membership, heads) if heads else None
     deps = _deps(site, hands, attempts, periodic, membership, whole(sampler, metrics, cluster))
+    deps = replace(deps, news=announcer, seen=periodic.activity.note)
     if cluster is not None:
         deps = replace(deps, pause_worker=cluster.pause, restart_workers=cluster.restart)
     return Parts(
@@ -112,6 +117,7 @@ def assemble(site: Site) -> Parts:
         periodic=periodic,
         pruner=wiring.pruner(config, site.ledger),
         alarm=wiring.failure_alarm(config, site.ledger, site.notices),
+        announcer=announcer,
         membership=membership,
         cluster=cluster,
     )
@@ -126,6 +132,7 @@ def policy(config: Config, worker: str) -> Policy:
         backoff=config.queue.backoff,
         timeout_s=config.worker.timeout_s,
         snapshot_every_s=config.worker.snapshot_every_s,
+        told_move=Decimal(str(config.events.portfolio_move)),
         guards=wiring.guards(config),
         terms=workers.job_terms(config),
     )
@@ -163,7 +170,9 @@ def _membership(site: Site, hands: Hands, verbs: Mapping[str, Verb], *, is_worke
     )
 
 
-def _workers(site: Site, leases: LeaseKeeper, periodic: PeriodicSyncs) -> tuple[Attempts, Consumer]:
+def _workers(
+    site: Site, leases: LeaseKeeper, periodic: PeriodicSyncs, announcer: Announcer
+) -> tuple[Attempts, Consumer]:
     consumer: Consumer
     attempts = Attempts(
         ledger=site.ledger,
@@ -176,6 +185,7 @@ def _workers(site: Site, leases: LeaseKeeper, periodic: PeriodicSyncs) -> tuple[
         cancelled=lambda job_id: consumer.is_cancelled(job_id),
         seen=periodic.activity.note,
         turned_away=site.telemetry.turned_away,
+        withdraw=announcer.withdraw,
     )
     consumer = Consumer(
         site.queue,

@@ -7,9 +7,10 @@ from collections.abc import Callable
 
 import trio
 
+from ..domain import event
 from ..domain.errors import Transient
-from ..domain.ledger import Retention
-from ..ports import Ledger, LedgerUpkeep
+from ..domain.ledger import ABANDONED, Event, Orphan, Retention
+from ..ports import Clock, Ledger, LedgerUpkeep
 
 log = logging.getLogger("moonxd.janitor")
 
@@ -23,8 +24,10 @@ class Janitor:
     The grace must exceed the time in which a stalled job is redelivered: a redelivery reopens its own row.
     """
 
-    def __init__(self, ledger: Ledger, *, interval_s: float, grace_s: float) -> None:
+    def __init__(self, ledger: Ledger, *, interval_s: float, grace_s: float, version: str, clock: Clock) -> None:
         self._ledger = ledger
+        self._version = version
+        self._clock = clock
         self._interval_s = interval_s
         self._grace_s = grace_s
 
@@ -32,7 +35,7 @@ class Janitor:
         ready()
         while True:
             try:
-                closed = await self._ledger.sweep(self._grace_s)
+                closed = await self._ledger.sweep(self._grace_s, self._told)
             except Transient as error:
                 # A database that is away is nobody's fault here: the next round finds the same rows.
                 log.warning("nothing was swept: %s", error)
@@ -40,6 +43,20 @@ class Janitor:
             if closed:
                 log.warning("closed %d operations whose worker died", closed, extra={"closed": closed})
             await trio.sleep(self._interval_s)
+
+    def _told(self, orphan: Orphan) -> Event:
+        """Written with the row that is closed."""
+        about = event.Subject(
+            operation=orphan.operation,
+            user_id=orphan.user_id,
+            wallet=orphan.wallet,
+            version=self._version,
+            at_ms=int(self._clock.now() * 1000),
+        )
+        attempt = orphan.attempt or 1
+        return event.failed(
+            about, fence=orphan.fence, attempt=attempt, error=ABANDONED, duration_ms=None, abandoned=True
+        )
 
 
 class Pruner:

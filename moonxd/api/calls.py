@@ -153,11 +153,12 @@ def change_breaker(name: str, action: str, ask: m.BreakerRequest) -> Call[m.Brea
     return Call(method="POST", path=f"/v1/breakers/{quote(name, safe='')}/{action}", body=ask, answer=m.BreakerView)
 
 
-def portfolio(wallet: str, user: str | None = None) -> Call[wallets.PortfolioReply]:
+def portfolio(wallet: str, user: str | None = None, *, activity: bool = True) -> Call[wallets.PortfolioReply]:
+    """`activity`: it is the user who looks, not an operator."""
     return Call(
         method="GET",
         path=f"/v1/portfolio/{quote(wallet, safe='')}",
-        params={"user": user},
+        params={"user": user, "activity": None if activity else "false"},
         answer=wallets.PortfolioReply,
     )
 

@@ -32,7 +32,7 @@ def portfolio(
     if since or until:
         raise typer.BadParameter("--since and --until belong to --history")
     with connect() as daemon:
-        reply = daemon.call(calls.portfolio(wallet, user))
+        reply = daemon.call(calls.portfolio(wallet, user, activity=False))
     if json:
         print_json(reply)
         return

@@ -128,6 +128,8 @@ class Kafka(Section, frozen=True, kw_only=True):
     tls_ca: Annotated[Path | None, Key("PEM file of the accepted authorities. Unset: the system's", check="file")] = (
         None
     )
+    tls_cert: Annotated[Path | None, Key("PEM file of our certificate, where brokers ask for one", check="file")] = None
+    tls_key: Annotated[Path | None, Key("PEM file of its key", check="file")] = None
     connect_timeout_s: Annotated[float, Key("Deadline of connecting", ("KAFKA_CONNECTION_TIMEOUT",), low=0.001)] = 1.0
     request_timeout_s: Annotated[float, Key("Deadline of one request", ("KAFKA_REQUEST_TIMEOUT",), low=0.001)] = 5.0
     retry_min_s: Annotated[
@@ -145,6 +147,7 @@ class Kafka(Section, frozen=True, kw_only=True):
     compression: Annotated[
         str, Key("Compression", ("KAFKA_COMPRESSION",), choices=("none", "gzip", "snappy", "lz4", "zstd"))
     ] = "none"
+    group: Annotated[str, Key("Consumer group of the daemons that read user activities")] = "moonxd"
     websocket_topic: Annotated[
         str | None, Key("Mirror events to the WebSocket service's topic in its form", example="moonx.ws.events")
     ] = None

@@ -108,7 +108,7 @@ def _conflicts(draft: Draft) -> Iterator[str]:
         yield f"kafka.retry_min_s is above kafka.retry_max_s = {get('kafka.retry_max_s'):g}"
     if 0 < get("alerts.failed_share") < get("alerts.cleared_share"):
         yield f"alerts.cleared_share is above alerts.failed_share = {get('alerts.failed_share'):g}"
-    for cert, key in (("redis.tls_cert", "redis.tls_key"), ("database.sslcert", "database.sslkey")):
+    for cert, key in _PAIRS:
         if (get(cert) is None) != (get(key) is None):
             yield f"{cert} and {key} belong together: set both or neither"
     yield from _conflicting_logins(draft)
@@ -151,6 +151,11 @@ def _remarks(draft: Draft) -> Iterator[str]:
         yield f"worker.max_jobs = {get('worker.max_jobs')} bounds worker.concurrency = {get('worker.concurrency')}"
 
 
+_PAIRS = (
+    ("redis.tls_cert", "redis.tls_key"),
+    ("database.sslcert", "database.sslkey"),
+    ("kafka.tls_cert", "kafka.tls_key"),
+)
 _COVERED = {
     "redis": ("host", "port", "socket", "db", "username", "password", "tls"),
     "database": ("host", "port", "name", "user", "password", "sslmode"),

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..domain.chain import CHAINS, Chain
 from .core import Daemon, Database, Http, Log, Queue, Redis, Worker
+from .events import Events
 from .jobs import Jobs
 from .keys import Section, specs_of, value_at
 from .outlets import Alerts, Breaker, Cluster, CoreService, Kafka, MongoDb, RateLimit, Retention, Scheduler, Stats
@@ -33,6 +34,7 @@ class Config(Section, frozen=True, kw_only=True):
     rate_limit: RateLimit = RateLimit()
     retention: Retention = Retention()
     alerts: Alerts = Alerts()
+    events: Events = Events()
     kafka: Kafka = Kafka()
     scheduler: Scheduler = Scheduler()
     stats: Stats = Stats()

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Protocol
 
 from ..api.messages import DependencyState, SchedulerStats, WorkerView
 from ..api.schema import Snapshot
@@ -14,10 +15,19 @@ from ..api.stats import CollectorView
 from ..api.users import ScheduleView
 from ..domain.breakers import Breakers
 from ..domain.fleet import Answer
+from ..domain.ledger import Event, Withdrawal
 from ..domain.plan import Plan
 from ..domain.schedule import Figures
 from ..jobs import Terms
 from ..ports import DeadLetters, History, Ledger, Outbox, QueueAdmin, QueueUpkeep, Schedule, StatsArchive
+
+
+class News(Protocol):
+    """Takes what is to be told; neither waits nor fails."""
+
+    def tell(self, events: Sequence[Event]) -> None: ...
+
+    def withdraw(self, jobs: Sequence[Withdrawal]) -> None: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,6 +93,10 @@ class Deps:
     scheduling: Scheduling | None = None
     #: Without it, GET /v1/portfolio/{wallet}/history says that there is none.
     history: History | None = None
+    #: What is done to jobs here is told through it; without it only their admission tells of them.
+    news: News | None = None
+    #: Told user and wallet of a portfolio that its user looked at.
+    seen: Callable[[str, str], None] | None = None
     #: When the rate limit lets the user's next manual sync in, None: now. Without it POST /jobs asks nobody.
     frees_at: Callable[[str], Awaitable[datetime | None]] | None = None
     #: Without them, /stats says that there are none.

@@ -13,6 +13,7 @@ import msgspec
 from ..api.messages import EnqueueRequest
 from ..domain.batch import parse_chain_batch, parse_token_batch, parse_wallet_batch
 from ..domain.errors import Permanent
+from ..domain.event import MANUAL
 from ..domain.job import PRIORITIES, JobOptions, NewJob
 from ..domain.payload import parse_wallet_sync
 from ..jobs import JOBS, Terms
@@ -34,7 +35,7 @@ def wallet_sync(ask: EnqueueRequest, now_ms: int) -> dict[str, Any]:
         "forceRefresh": ask.force_refresh,
         "chainIds": list(ask.chain_ids),
         "triggeredAt": now_ms,
-        "metadata": ask.metadata,
+        "metadata": {"trigger": MANUAL, **ask.metadata},
     }
     sync = parse_wallet_sync(msgspec.json.encode(payload))
     return payload | {"walletAddress": sync.wallet, "chainIds": list(sync.chain_ids)}

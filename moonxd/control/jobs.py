@@ -20,6 +20,7 @@ from .enqueue import new_job
 from .errors import Refused, answer, conflict, invalid, not_found
 from .request import integer, read_body, seconds
 from .settled import Settlements
+from .story import Story
 from .views import job_detail, letter_detail
 
 FINISHED = (JobState.COMPLETED, JobState.FAILED)
@@ -45,8 +46,9 @@ _CANCEL_PAUSE_S = 0.05
 class Jobs:
     """The handlers of /jobs."""
 
-    def __init__(self, deps: Deps, settlements: Settlements, stopping: trio.Event) -> None:
+    def __init__(self, deps: Deps, story: Story, settlements: Settlements, stopping: trio.Event) -> None:
         self._deps = deps
+        self._story = story
         self._settlements = settlements
         self._stopping = stopping
 
@@ -63,6 +65,7 @@ class Jobs:
         except Transient as error:
             unsure = "whether it was added is not known: look before you repeat it, or give a jobId to repeat it safely"
             raise Refused(503, "unavailable", str(error), unsure, retry_after=error.retry_after or 1) from error
+        await self._story.added(job, job_id)
         return answer(Accepted(job_id=job_id, state=_first_state(job).value), 202)
 
     async def _check_limit(self, ask: EnqueueRequest) -> None:
@@ -144,7 +147,10 @@ class Jobs:
     async def _cancelled(self, view: JobView) -> bool:
         if view.state is JobState.ACTIVE:
             return self._deps.cancel_running(view.job.id) or await self._cancelled_elsewhere(view)
-        return bool(await self._deps.queue_admin.remove([view.job.id]))
+        if not await self._deps.queue_admin.remove([view.job.id]):
+            return False
+        self._story.called_off(view.job)
+        return True
 
     async def _cancelled_elsewhere(self, view: JobView) -> bool:
         worker, ask = view.processed_by, self._deps.ask_worker

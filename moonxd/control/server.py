@@ -45,6 +45,7 @@ from .request import DEADLINE_S, Handler, guarded
 from .requeue import requeue
 from .settled import Settlements
 from .stats import stats_routes
+from .story import Story
 from .stream import STALLED_S, EventStream
 from .users import user_routes
 from .wallets import Wallets
@@ -97,8 +98,9 @@ class ControlPlane:
 
     def _routes(self) -> list[Route]:
         """Every path is served under /v1; those that dashboards know from before also without it."""
-        health, fleet, wallets = HealthChecks(self._deps), Fleet(self._deps), Wallets(self._deps)
-        jobs = Jobs(self._deps, self._settlements, self._stopping)
+        story = Story(self._deps)
+        health, fleet, wallets = HealthChecks(self._deps), Fleet(self._deps), Wallets(self._deps, story)
+        jobs = Jobs(self._deps, story, self._settlements, self._stopping)
         office = DeadLetterOffice(self._deps)
         both: list[tuple[str, str, Handler, float | None]] = [
             ("GET", "/health", health.health, DEADLINE_S),

@@ -12,6 +12,7 @@ from ..domain.errors import Permanent
 from .deps import Deps
 from .errors import answer, invalid, not_found
 from .request import integer, moment
+from .story import Story
 from .views import event_view, operation_view, past_view, portfolio_view
 
 _STATUSES = ("pending", "running", "completed", "failed", "cancelled")
@@ -20,8 +21,9 @@ _STATUSES = ("pending", "running", "completed", "failed", "cancelled")
 class Wallets:
     """The handlers that read the ledger and the outbox."""
 
-    def __init__(self, deps: Deps) -> None:
+    def __init__(self, deps: Deps, story: Story) -> None:
         self._deps = deps
+        self._story = story
 
     async def portfolio(self, request: Request) -> Response:
         wallet = _address(request.path_params["wallet"])
@@ -30,6 +32,9 @@ class Wallets:
         if not found:
             whose = f" for user {user[:255]!r}" if user else ""
             raise not_found(f"wallet {wallet} was never synced{whose}", "enqueue a portfolio-sync for it")
+        # An operator's look says nothing of the user.
+        if user and request.query_params.get("activity") != "false":
+            self._story.viewed(user, wallet)
         return answer(PortfolioReply(wallet=wallet, portfolios=tuple(portfolio_view(one) for one in found)))
 
     async def history(self, request: Request) -> Response:

@@ -30,6 +30,14 @@ class Permanent(MoonxdError):
     """It will never work: the job goes to the dead letters at once, unretried."""
 
 
+class Undeliverable(Permanent):
+    """Some of the messages sent will never be taken, as `positions` (indices) says; of the others nothing is said."""
+
+    def __init__(self, message: str, *, positions: tuple[int, ...]) -> None:
+        super().__init__(message)
+        self.positions = positions
+
+
 class Rejected(MoonxdError):
     """We decline on purpose (a limit, a pause, a duplicate); nothing is broken on either side."""
 

@@ -1,32 +1,49 @@
-"""The events other programs read from Kafka, built here in one place. Shapes are the contract's (docs/contract.md).
+"""Builds the events of syncs, users and alerts. What they look like is domain/events/; statistics: stats_event.py.
 
-An event's id derives from its operation, so a redelivered job repeats ids instead of inventing new ones.
-`sequence` and `partition` of the envelope are the relay's to add: only it knows the order of publication.
+An event's id derives from its operation, so that one which is written twice is one. What may happen to an operation
+more than once (it starts again, fails again after a requeue) is told apart by the fence or the time of its admission.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
 
-from .ledger import Event
+from .events import (
+    BY_STRUCT,
+    PORTFOLIO_UPDATES,
+    STATS_EVENTS,
+    SYNC_EVENTS,
+    SYSTEM_ALERTS,
+    USER_ACTIVITIES,
+    others,
+    portfolio,
+    sync,
+)
+from .events.envelope import EVENT_VERSION, JSON, SOURCE, SYSTEM, Data, Envelope, Metadata, encode
+from .job import Job
+from .ledger import Event, storable
 from .operation import event_id, operation_id
+from .payload import WalletSync
+from .portfolio_diff import Difference
+from .schedule import trigger_of
 from .token import Holding
 
-SOURCE = "moonxd"
-EVENT_VERSION = "1.0"
-SYNC_EVENTS = "sync.events"
-PORTFOLIO_UPDATES = "portfolio.updates"
-SYSTEM_ALERTS = "system.alerts"
-#: Key of events that are about no user.
-SYSTEM = "system"
+__all__ = [
+    "EVENT_VERSION", "JSON", "PORTFOLIO_UPDATES", "SOURCE", "STATS_EVENTS", "SYNC_EVENTS", "SYSTEM", "SYSTEM_ALERTS",
+    "USER_ACTIVITIES", "Subject", "activity", "alert", "build", "cancelled", "completed", "failed", "handed_back",
+    "portfolio_updated", "queued", "rejected", "retrying", "started", "viewed",
+]  # fmt: skip
 
-#: Values in USD are JSON numbers for the programs that read them; balances are strings.
-JSON = msgspec.json.Encoder(decimal_format="number")
+Severity = Literal["info", "warning", "critical"]
+#: Looks at one portfolio within this many milliseconds are one event: dashboards ask every few seconds.
+VIEW_MS = 60_000
+#: How POST /jobs marks what was asked for through it.
+MANUAL = "manual"
 
 
 class Subject(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,98 +56,213 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
 
 
-def started(about: Subject, *, attempt: int, sync_type: str, chains: Sequence[int]) -> Event:
-    return _event(about, "sync.started", {"syncType": sync_type, "chains": list(chains)}, str(attempt))
+def build(about: Subject, data: Data, discriminator: str = "") -> Event:
+    """The event that says `data`. Equal operation, type and discriminator make one event."""
+    kind = BY_STRUCT[type(data)]
+    identity = event_id(about.operation, kind.name, discriminator)
+    metadata = Metadata(
+        event_id=identity,
+        event_type=kind.name,
+        event_version=EVENT_VERSION,
+        correlation_id=about.operation,
+        timestamp=about.at_ms,
+        source=SOURCE,
+        source_version=about.version,
+        user_id=about.user_id,
+        data_classification="internal",
+    )
+    body = encode(
+        Envelope(metadata=metadata, user_id=about.user_id, wallet_address=about.wallet, type=kind.name, data=data)
+    )
+    return Event(id=identity, type=kind.name, topic=kind.topic, key=about.user_id, wallet=about.wallet, body=body)
 
 
-def completed(about: Subject, *, result: dict[str, Any]) -> Event:
-    data = {key: result[key] for key in ("processingTime", "tokensSync", "chainsSync", "totalValueUsd", "success")}
-    return _event(about, "sync.completed", data | {"completedAt": about.at_ms})
+# ---- syncs -------------------------------------------------------------------------------------------------------
 
 
-def retrying(about: Subject, *, attempt: int, error: str, duration_ms: int, delay_ms: int) -> Event:
-    data = {"error": error, "processingTime": duration_ms, "retryCount": attempt, "retryAt": about.at_ms + delay_ms}
-    return _event(about, "sync.retrying", data, str(attempt))
+def queued(job: Job, task: WalletSync, version: str) -> Event:
+    """The same from whoever tells it: at the adding, or at the first admission."""
+    about = Subject(
+        operation=operation_id(job.queue, job.id, job.timestamp),
+        user_id=task.user_id,
+        wallet=task.wallet,
+        version=version,
+        at_ms=job.timestamp,
+    )
+    data = sync.SyncQueued(
+        queue=job.queue,
+        job_id=job.id,
+        sync_type=task.sync_type,
+        priority=task.priority,
+        chains=task.chain_ids,
+        force_refresh=task.force_refresh,
+        trigger=trigger_of(task.extra),
+        delay=job.options.delay,
+        queued_at=job.timestamp,
+    )
+    return build(about, data)
 
 
-def failed(about: Subject, *, attempt: int, error: str, duration_ms: int) -> Event:
-    data = {"error": error, "processingTime": duration_ms, "retryCount": attempt - 1, "failedAt": about.at_ms}
-    return _event(about, "sync.failed", data, str(attempt))
+def started(
+    about: Subject, task: WalletSync, *, job: Job, attempts: int, chains: Sequence[int], worker_id: str
+) -> Event:
+    """Each admission is a start of its own: the fence that tells them apart is not known before it."""
+    data = sync.SyncStarted(
+        sync_type=task.sync_type,
+        chains=tuple(chains),
+        priority=task.priority,
+        attempt=job.attempts_made + 1,
+        max_attempts=attempts,
+        worker_id=worker_id,
+        worker_version=about.version,
+        started_at=about.at_ms,
+    )
+    return build(about, data, f"{job.attempts_made + 1}.{job.attempts_started}.{about.at_ms}")
 
 
-def cancelled(about: Subject, *, attempt: int, reason: str, duration_ms: int) -> Event:
-    data = {"reason": reason, "processingTime": duration_ms, "cancelledAt": about.at_ms}
-    return _event(about, "sync.cancelled", data, str(attempt))
+def completed(about: Subject, *, result: dict[str, Any], total_value_usd: Decimal, tokens_total: int) -> Event:
+    data = sync.SyncCompleted(
+        processing_time=result["processingTime"],
+        tokens_sync=result["tokensSync"],
+        chains_sync=result["chainsSync"],
+        total_value_usd=total_value_usd,
+        success=result["success"],
+        tokens_total=tokens_total,
+        completed_at=about.at_ms,
+    )
+    return build(about, data)
 
 
-def rejected(about: Subject, *, reason: str) -> Event:
-    return _event(about, "sync.rejected", {"reason": reason, "rejectedAt": about.at_ms})
+def retrying(about: Subject, *, fence: int, attempt: int, error: str, duration_ms: int, delay_ms: int) -> Event:
+    data = sync.SyncRetrying(
+        error=storable(error),
+        processing_time=duration_ms,
+        retry_count=attempt,
+        retry_at=about.at_ms + delay_ms,
+        handed_back=False,
+    )
+    return build(about, data, str(fence))
+
+
+def handed_back(about: Subject, *, fence: int, attempt: int, duration_ms: int) -> Event:
+    """A worker that stops gave the job back: nothing went wrong, and the attempt does not count."""
+    data = sync.SyncRetrying(
+        error=None, processing_time=duration_ms, retry_count=attempt - 1, retry_at=about.at_ms, handed_back=True
+    )
+    return build(about, data, str(fence))
+
+
+def failed(
+    about: Subject, *, fence: int, attempt: int, error: str, duration_ms: int | None, abandoned: bool = False
+) -> Event:
+    data = sync.SyncFailed(
+        error=storable(error) or "",
+        processing_time=duration_ms,
+        retry_count=attempt - 1,
+        failed_at=about.at_ms,
+        abandoned=abandoned,
+    )
+    return build(about, data, str(fence))
+
+
+def cancelled(
+    about: Subject, *, reason: str, worker_id: str, duration_ms: int | None = None, fence: int | None = None
+) -> Event:
+    """`fence` None: it was not running."""
+    data = sync.SyncCancelled(reason=reason, processing_time=duration_ms, worker_id=worker_id, cancelled_at=about.at_ms)
+    return build(about, data, str(about.at_ms) if fence is None else str(fence))
+
+
+def rejected(about: Subject, *, reason: str, worker_id: str) -> Event:
+    return build(
+        about, sync.SyncRejected(reason=reason, worker_id=worker_id, rejected_at=about.at_ms), str(about.at_ms)
+    )
+
+
+# ---- portfolios, users, alerts -----------------------------------------------------------------------------------
+
+
+def portfolio_updated(
+    about: Subject,
+    *,
+    holdings: Sequence[Holding],
+    total_value_usd: Decimal,
+    difference: Difference,
+    previous_total_usd: Decimal | None,
+    duration_ms: int,
+) -> Event:
+    """The wallet's portfolio as it stands now; spam is left out, as from the totals."""
+    shown = [row for row in holdings if not row.is_spam]
+    data = portfolio.PortfolioUpdated(
+        total_value_usd=total_value_usd,
+        total_tokens=len(shown),
+        total_chains=len({row.chain_id for row in shown}),
+        tokens=tuple(_token(row) for row in shown),
+        changes=portfolio.Changes(
+            added=tuple(_change(None, row) for row in difference.added),
+            removed=tuple(_change(row, None) for row in difference.removed),
+            changed=tuple(_change(before, after) for before, after in difference.changed),
+            previous_total_value_usd=previous_total_usd,
+        ),
+        sync_duration=duration_ms,
+        updated_at=about.at_ms,
+    )
+    return build(about, data)
+
+
+def _token(row: Holding) -> portfolio.Token:
+    return portfolio.Token(
+        chain_id=row.chain_id, address=row.address, symbol=row.symbol, balance=_balance(row), value_usd=row.value_usd
+    )
+
+
+def _change(before: Holding | None, after: Holding | None) -> portfolio.TokenChange:
+    row = after or before
+    assert row is not None
+    return portfolio.TokenChange(
+        chain_id=row.chain_id,
+        address=row.address,
+        symbol=row.symbol,
+        balance=_balance(after),
+        previous_balance=_balance(before),
+        value_usd=None if after is None else after.value_usd,
+        previous_value_usd=None if before is None else before.value_usd,
+    )
+
+
+def _balance(row: Holding | None) -> str | None:
+    return None if row is None or row.amount is None else format(row.amount, "f")
+
+
+def activity(about: Subject, job: Job, task: WalletSync) -> Event:
+    """The user asked for this sync. One per operation, however often it is admitted."""
+    kind: others.Activity = "manual_sync" if trigger_of(task.extra) == MANUAL else "sync_triggered"
+    return build(about, others.UserActivity(activity_type=kind, job_id=job.id, at=about.at_ms))
+
+
+def viewed(user_id: str, wallet: str, *, version: str, at_ms: int) -> Event:
+    """The user looked at the wallet's portfolio. Looks within one minute are one event."""
+    moment = at_ms - at_ms % VIEW_MS
+    about = Subject(
+        operation=operation_id("user.activity", f"{user_id}\0{wallet}", moment),
+        user_id=user_id,
+        wallet=wallet,
+        version=version,
+        at_ms=at_ms,
+    )
+    return build(about, others.UserActivity(activity_type="portfolio_viewed", job_id=None, at=at_ms))
 
 
 def alert(
     kind: str, message: str, *, severity: str, service: str, version: str, at_ms: int, metadata: dict[str, Any]
 ) -> Event:
     """`severity`: info | warning | critical. Told twice by one service in one millisecond it is one alert."""
-    about = Subject(
-        operation=operation_id("system.alert", f"{service}\0{kind}", at_ms),
-        user_id=SYSTEM,
-        wallet="",
-        version=version,
-        at_ms=at_ms,
-    )
-    data = {"alertType": kind, "message": message, "severity": severity, "service": service, "metadata": metadata}
-    return _event(about, "system.alert", data, topic=SYSTEM_ALERTS)
+    about = system_subject("system.alert", f"{service}\0{kind}", version=version, at_ms=at_ms)
+    level: Severity = "critical" if severity == "critical" else "info" if severity == "info" else "warning"
+    data = others.SystemAlert(alert_type=kind, message=message, severity=level, service=service, metadata=metadata)
+    return build(about, data)
 
 
-def portfolio_updated(
-    about: Subject, *, holdings: Sequence[Holding], total_value_usd: Decimal, duration_ms: int
-) -> Event:
-    """The wallet's portfolio as it stands now; spam is left out, as from the totals."""
-    shown = [row for row in holdings if not row.is_spam]
-    data = {
-        "totalValueUsd": total_value_usd,
-        "totalTokens": len(shown),
-        "totalChains": len({row.chain_id for row in shown}),
-        "tokens": [_token(row) for row in shown],
-        "syncDuration": duration_ms,
-        "updatedAt": about.at_ms,
-    }
-    return _event(about, "portfolio.updated", data, topic=PORTFOLIO_UPDATES)
-
-
-def _token(row: Holding) -> dict[str, Any]:
-    return {
-        "chainId": row.chain_id,
-        "address": row.address,
-        "symbol": row.symbol,
-        "balance": None if row.amount is None else format(row.amount, "f"),
-        "valueUsd": row.value_usd,
-        "change24h": None,
-    }
-
-
-def _event(
-    about: Subject, event_type: str, data: dict[str, Any], discriminator: str = "", *, topic: str = SYNC_EVENTS
-) -> Event:
-    identity = event_id(about.operation, event_type, discriminator)
-    metadata = {
-        "eventId": str(identity),
-        "eventType": event_type,
-        "eventVersion": EVENT_VERSION,
-        "correlationId": str(about.operation),
-        "timestamp": about.at_ms,
-        "source": SOURCE,
-        "sourceVersion": about.version,
-        "userId": about.user_id,
-        "dataClassification": "internal",
-    }
-    body = {
-        "metadata": metadata,
-        "userId": about.user_id,
-        "walletAddress": about.wallet,
-        "type": event_type,
-        "data": data,
-    }
-    return Event(
-        id=identity, type=event_type, topic=topic, key=about.user_id, wallet=about.wallet, body=JSON.encode(body)
-    )
+def system_subject(what: str, name: str, *, version: str, at_ms: int) -> Subject:
+    """For what is about no user and no wallet: `what` and `name` at that time are one event."""
+    return Subject(operation=operation_id(what, name, at_ms), user_id=SYSTEM, wallet="", version=version, at_ms=at_ms)

@@ -36,6 +36,16 @@ class StoredEvent(msgspec.Struct, frozen=True, kw_only=True):
     event: Event
     created_at: datetime
     published_at: datetime | None = None
+    #: Why it was set aside instead of being published.
+    parked: str | None = None
+
+
+class Backlog(msgspec.Struct, frozen=True, kw_only=True):
+    """What waits for the relay."""
+
+    count: int
+    #: When the oldest of them was written.
+    oldest_at: datetime | None = None
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
@@ -82,6 +92,8 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     seen: tuple[TokenRef, ...]
     #: Last history snapshot of this wallet, None if there is none yet.
     snapshot_at: datetime | None = None
+    #: Total of the last portfolio.updated of this wallet; None: there was none.
+    told_value_usd: Decimal | None = None
 
 
 class Busy(msgspec.Struct, frozen=True):
@@ -147,6 +159,8 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     #: Merged into the audit row's metadata: block heights, failed chains and reasons, quarantined tokens.
     metadata: dict[str, Any] = msgspec.field(default_factory=dict)
     events: tuple[Event, ...] = ()
+    #: The total that a portfolio.updated among the events tells; None: there is none.
+    told_value_usd: Decimal | None = None
     #: The user breaker's rule, for the view that readers find in `sync_metadata`.
     breaker: Trip | None = None
 
@@ -165,6 +179,26 @@ class Ending(msgspec.Struct, frozen=True, kw_only=True):
     duration_ms: int
     events: tuple[Event, ...] = ()
     breaker: Trip | None = None
+
+
+class Orphan(msgspec.Struct, frozen=True, kw_only=True):
+    """A running operation whose worker is gone. `attempt` is None in rows of other programs."""
+
+    operation: UUID
+    user_id: str
+    wallet: str
+    fence: int
+    attempt: int | None = None
+
+
+class Withdrawal(msgspec.Struct, frozen=True, kw_only=True):
+    """A job that will not run any more though it did not end by itself. `ask` is what its admission would have been.
+
+    Its audit row, opened if there is none, becomes cancelled; with it the ask's events are written.
+    """
+
+    ask: Admission
+    reason: str
 
 
 class DeadLetter(msgspec.Struct, frozen=True, kw_only=True):
@@ -295,6 +329,8 @@ AFTER_ENDING: dict[str, str] = {
     "released": "pending",
 }
 
+#: Why an operation ended that somebody called off.
+CANCELLED = "cancelled by an operator"
 #: Why the janitor closed a row whose worker is gone.
 ABANDONED = "the worker stopped without a word and its lease ran out: the operation was closed by the janitor"
 #: Rows that another program left 'running' hold no lease of ours; they count as abandoned after this many seconds.

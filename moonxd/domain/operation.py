@@ -14,6 +14,11 @@ def operation_id(queue: str, job_id: str, timestamp_ms: int) -> UUID:
     return uuid5(NAMESPACE, f"{queue}\0{job_id}\0{timestamp_ms}")
 
 
+def member_id(job_id: str, user_id: str, wallet: str) -> str:
+    """The id under which one wallet of a job about many is an operation of its own."""
+    return f"{job_id}/{user_id}/{wallet}"
+
+
 def event_id(operation: UUID, event_type: str, discriminator: str = "") -> UUID:
     """Stable across redelivery; `discriminator` tells apart events that one operation may emit more than once."""
     return uuid5(operation, f"{event_type}\0{discriminator}")

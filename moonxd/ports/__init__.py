@@ -7,7 +7,7 @@ help, Permanent when it cannot), never swallow a cancellation, bound every wait,
 from __future__ import annotations
 
 from .clock import Clock
-from .events import Drain, Publication, Sink
+from .events import Drain, Feed, Publication, Sink, Topic
 from .ledger import ANY_LETTER, BreakerStore, DeadLetters, History, Ledger, LedgerUpkeep, Outbox, Schedule
 from .queue import Election, Fleet, Queue, QueueAdmin, QueueUpkeep
 from .sources import Cache, ChainReader, ManyReader, PriceSource, Quota, TokenReader
@@ -25,6 +25,7 @@ __all__ = [
     "DeadLetters",
     "Drain",
     "Election",
+    "Feed",
     "Fleet",
     "HeadStream",
     "Heads",
@@ -44,4 +45,5 @@ __all__ = [
     "Sink",
     "StatsArchive",
     "TokenReader",
+    "Topic",
 ]

@@ -1,4 +1,4 @@
-"""How committed events leave: out of the outbox, into a broker. The rules are those of the package."""
+"""How events travel: out of the outbox into a broker, and out of a broker to us. The rules are those of the package."""
 
 from __future__ import annotations
 
@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Protocol
 
-from ..domain.ledger import StoredEvent
-from ..domain.message import Message
+from ..domain.ledger import Backlog, StoredEvent
+from ..domain.message import Message, Received
 
 
 class Sink(Protocol):
@@ -21,20 +21,60 @@ class Sink(Protocol):
         """Hand over all of them, in the order given per key; returns once every one is acknowledged.
 
         Raises Transient when some may not have arrived: sending all of them again repeats ids, never order of the
-        unsent. Raises SinkBroken when this producer will never send again.
+        unsent. Raises SinkBroken when this producer will never send again. Raises Undeliverable when some will never
+        be taken, being too large: send the others again without them. One call at a time.
         """
         ...
 
 
-class Drain(Protocol):
-    """The outbox from the side of the one relay that empties it. Opened by `Publication.hold`."""
+class Feed(Protocol):
+    """Messages of some topics, shared with every daemon of one group; each is handed out at least once."""
 
-    async def unpublished(self, limit: int) -> tuple[StoredEvent, ...]:
-        """The oldest events nobody published, in commit order per wallet; none is ever skipped by a later commit."""
+    async def next(self, timeout: float) -> tuple[Received, ...]:
+        """Some messages, in order per partition; none after `timeout` seconds without any."""
+        ...
+
+    async def commit(self) -> None:
+        """Whatever `next` handed out is done with: a restart goes on behind it. Uncommitted messages come again."""
+        ...
+
+
+class Topic(Protocol):
+    """All messages of one topic, read once and without a group: nobody else notices."""
+
+    async def page(self) -> tuple[Received, ...]:
+        """The next ones of those that were there when reading began, in order per partition; none at their end."""
+        ...
+
+    async def next(self, timeout: float) -> tuple[Received, ...]:
+        """The next ones, whenever they were written; none after `timeout` seconds without any."""
+        ...
+
+
+class Drain(Protocol):
+    """The outbox from the side of the one relay that empties it. Opened by `Publication.hold`.
+
+    Every method raises LeaseLost once the right to publish is gone, Transient when the database only failed.
+    """
+
+    async def unpublished(self, after: int, limit: int) -> tuple[StoredEvent, ...]:
+        """The oldest events behind the position `after` that nobody published, by position.
+
+        Positions have no gaps and follow commit order per wallet; an event that commits later gets a higher one, so
+        going on behind the last position read never skips one.
+        """
         ...
 
     async def mark(self, positions: Sequence[int]) -> None:
-        """These were acknowledged; marking again changes nothing. Raises LeaseLost when another relay took over."""
+        """These were acknowledged; marking again changes nothing."""
+        ...
+
+    async def park(self, position: int, reason: str) -> None:
+        """This one can never be sent: it counts as published, and `reason` stands beside it."""
+        ...
+
+    async def confirm(self) -> None:
+        """Asked before something is sent: returns only when no other relay can have taken over yet."""
         ...
 
     async def wait(self, timeout: float) -> bool:
@@ -46,9 +86,16 @@ class Publication(Protocol):
     """The right to publish: one relay at a time for all daemons of one ledger."""
 
     def hold(self) -> AbstractAsyncContextManager[Drain]:
-        """Wait until no other relay holds it, then hold it. A holder that dies lets go within seconds."""
+        """Wait until no other relay holds it, then hold it. A holder that dies lets go within seconds.
+
+        Raises ConfigError when the way to the database cannot carry the hold.
+        """
         ...
 
-    async def holdup(self) -> str | None:
-        """Why committed events cannot be read yet (a long transaction: who, since when), None when nothing is."""
+    async def backlog(self) -> Backlog:
+        """What is committed and not yet published."""
+        ...
+
+    async def holdup(self, longer_s: float) -> str | None:
+        """A sentence about what has slowed reading down for more than `longer_s` seconds: who, since when."""
         ...

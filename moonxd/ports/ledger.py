@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 from uuid import UUID
@@ -18,12 +18,14 @@ from ..domain.ledger import (
     Lease,
     LetterFilter,
     Operation,
+    Orphan,
     Page,
     PastPortfolio,
     Portfolio,
     Pruned,
     Retention,
     StoredEvent,
+    Withdrawal,
 )
 from ..domain.schedule import Change, Figures, Mark, Registration, Scheduled, Taken, Targets
 
@@ -66,8 +68,9 @@ class Ledger(Protocol):
         """Newest first."""
         ...
 
-    async def sweep(self, grace_s: float) -> int:
-        """Close 'running' rows whose lease ended more than `grace_s` ago (their worker died); how many."""
+    async def sweep(self, grace_s: float, told: Callable[[Orphan], Event] | None = None) -> int:
+        """Close 'running' rows whose lease ended more than `grace_s` ago (their worker died), and write with each the
+        event that `told` makes of it; how many."""
         ...
 
 
@@ -118,6 +121,11 @@ class LedgerUpkeep(Protocol):
 
     async def tell(self, events: Sequence[Event]) -> None:
         """Put events into the outbox that belong to no job's change; repeating one changes nothing."""
+        ...
+
+    async def withdraw(self, jobs: Sequence[Withdrawal]) -> int:
+        """Note that jobs will not run; how many rows say so now. Operations that have ended stay as they are, and
+        whoever still works on one of the others writes nothing any more."""
         ...
 
 

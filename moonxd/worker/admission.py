@@ -13,6 +13,7 @@ from ..domain.guard import REJECTED, Asked, Guards, counts_for_user, stands_in
 from ..domain.job import Completed, Failed, Job, Outcome, Postpone
 from ..domain.ledger import Admission, AlreadyCommitted, BreakerOpen, Busy, RateLimited
 from ..domain.payload import WalletSync
+from ..domain.schedule import is_activity
 from ..ports import Ledger
 
 log = logging.getLogger("moonxd.admission")
@@ -35,9 +36,13 @@ def admission(
 ) -> Admission:
     """What the ledger is asked for this attempt. `attempts` holds where the producer said nothing."""
     number = job.attempts_made + 1
-    started = event.started(about, attempt=number, sync_type=task.sync_type, chains=tuple(chains))
     window = guards.window
     reason = _too_many(task, window.most, window.window_s) if window is not None else ""
+    most = job.options.attempts if job.options.attempts is not None else attempts
+    queued = event.queued(job, task, about.version)
+    started = event.started(about, task, job=job, attempts=most, chains=tuple(chains), worker_id=worker_id)
+    rejected = event.rejected(about, reason=reason, worker_id=worker_id)
+    is_asked = is_activity(task.extra)
     return Admission(
         operation=about.operation,
         user_id=task.user_id,
@@ -47,17 +52,18 @@ def admission(
         queue=job.queue,
         job_id=job.id,
         attempt=number,
-        max_attempts=job.options.attempts if job.options.attempts is not None else attempts,
+        max_attempts=most,
         worker_id=worker_id,
         worker_version=about.version,
         lease_s=lease_s,
         # The producer's own words first: they must not overwrite ours.
         metadata={**task.extra, "jobId": job.id, "chainIds": list(chains), "forceRefresh": task.force_refresh},
-        events=(started,),
+        # In this order: whoever replays them learns of a job before its start. Told again, the first two are nothing.
+        events=(queued, event.activity(about, job, task), started) if is_asked else (queued, started),
         counted=counts_for_user(task.extra, is_child=job.parent_key is not None),
         window=window,
         breaker=None if task.force_refresh else guards.breaker,
-        rejection=(event.rejected(about, reason=reason),) if window is not None and window.reject else (),
+        rejection=(queued, rejected) if window is not None and window.reject else (),
         rejection_reason=reason,
     )
 
@@ -86,8 +92,9 @@ def waited(job: Job) -> bool:
 
 async def answered_by_another(
     ledger: Ledger, job: Job, task: WalletSync, operation: UUID, chains: Collection[int]
-) -> Completed | None:
-    """The outcome of a job that had to wait and whose wallet meanwhile got all it asks for; None: it has to run."""
+) -> tuple[Completed, str] | None:
+    """The outcome of a job that had to wait and whose wallet meanwhile got all it asks for, and why its own operation
+    will never run; None: it has to."""
     asked = Asked(
         sync_type=task.sync_type,
         chains=frozenset(chains),
@@ -98,7 +105,8 @@ async def answered_by_another(
     for row in rows:
         if row.id != operation and stands_in(row.type, row.completed_at, row.metadata, asked):
             log.info("merged into another sync of the wallet", extra={"job_id": job.id, "operation": str(row.id)})
-            return Completed(event.JSON.encode(_merged(row.metadata["result"], row.id, job)))
+            outcome = Completed(event.JSON.encode(_merged(row.metadata["result"], row.id, job)))
+            return outcome, f"merged into operation {row.id}, which gave all that this one asks for"
     return None
 
 

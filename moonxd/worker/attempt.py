@@ -11,7 +11,7 @@ When the ledger itself is away the job is not at fault: it is postponed, and no 
 from __future__ import annotations
 
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import suppress
 from typing import Any
 from uuid import UUID
@@ -22,10 +22,13 @@ import trio
 from ..domain import event
 from ..domain.errors import LeaseLost, Permanent, Transient, describe, single
 from ..domain.job import Completed, Failed, Job, Outcome, Retry
-from ..domain.ledger import Admitted, Commit, Ending, Event, Lease
-from ..domain.operation import operation_id
+from ..domain.ledger import CANCELLED, Admitted, Commit, Ending, Event, Lease, Withdrawal
+from ..domain.operation import member_id, operation_id
 from ..domain.payload import WalletSync
+from ..domain.portfolio import PortfolioChange
+from ..domain.portfolio_diff import difference, is_worth_telling
 from ..domain.schedule import is_activity, snapshot_type
+from ..domain.withdrawal import withdrawal
 from ..jobs import Env, Found, JobType, job_type
 from ..ports import Clock, Ledger
 from .admission import admission, answered_by_another, outcome_of, told, waited
@@ -65,6 +68,7 @@ class Attempts(Desk):
         cancelled: Callable[[str], bool],
         seen: Callable[[str, str], None] = lambda user_id, wallet: None,
         turned_away: Callable[[str], None] = lambda guard: None,
+        withdraw: Callable[[Sequence[Withdrawal]], None] = lambda jobs: None,
     ) -> None:
         super().__init__(ledger, env, clock, policy, rand, step)
         self._leases = leases
@@ -72,6 +76,8 @@ class Attempts(Desk):
         #: Told user and wallet of a sync that somebody asked for: a sign that the user is active.
         self._seen = seen
         self._turned_away = turned_away
+        #: Told of jobs that another sync stood in for; neither waits nor fails.
+        self._withdraw = withdraw
         self._committing: set[str] = set()
 
     async def __call__(self, job: Job) -> Outcome:
@@ -98,7 +104,7 @@ class Attempts(Desk):
 
         Raises LeaseLost when the wallet went to another attempt, Away.
         """
-        job = msgspec.structs.replace(whole, id=f"{whole.id}/{task.user_id}/{task.wallet}")
+        job = msgspec.structs.replace(whole, id=member_id(whole.id, task.user_id, task.wallet))
         return await _Attempt(self, job, kind, task, env=env, whole=whole).run()
 
     def is_committing(self, job_id: str) -> bool:
@@ -193,7 +199,9 @@ class _Attempt:
             if waited(job):
                 merged = await answered_by_another(self._ledger, job, task, self._operation, chains)
                 if merged is not None:
-                    return merged
+                    answer, reason = merged
+                    owner._withdraw((self._withdrawal(reason),))
+                    return answer
             decision = await self._ledger.admit(ask)
         except Transient as error:
             raise _Away(f"the ledger did not admit the sync: {error}") from error
@@ -209,6 +217,7 @@ class _Attempt:
 
     async def _commit(self, lease: Lease, admitted: Admitted, found: Found, result: dict[str, Any]) -> None:
         change = found.change
+        told = self._update(admitted, change, result)
         commit = Commit(
             lease=lease,
             sync_type=self._task.sync_type,
@@ -223,7 +232,8 @@ class _Attempt:
             duration_ms=result["processingTime"],
             result=result,
             metadata=found.metadata,
-            events=self._events(found, result),
+            events=(self._completed(change, result), *told),
+            told_value_usd=change.total_value_usd if told else None,
             breaker=self._policy.guards.breaker,
         )
         try:
@@ -244,14 +254,14 @@ class _Attempt:
         finally:
             committing.discard(self._job.id)
 
-    async def _close(self, lease: Lease, status: str, error: str | None, events: tuple[Event, ...]) -> None:
+    async def _close(self, lease: Lease, status: str, error: str | None, took: int, told: Event) -> None:
         ending = Ending(
             lease=lease,
             sync_type=self._task.sync_type,
             status=status,
             error=error,
-            duration_ms=self._elapsed_ms(),
-            events=events,
+            duration_ms=took,
+            events=(told,),
             breaker=self._policy.guards.breaker,
         )
         try:
@@ -268,27 +278,35 @@ class _Attempt:
         reason, took, about = describe(error), self._elapsed_ms(), self._about()
         if isinstance(outcome, Retry):
             told = event.retrying(
-                about, attempt=self._number, error=reason, duration_ms=took, delay_ms=outcome.delay_ms
+                about,
+                fence=lease.fence,
+                attempt=self._number,
+                error=reason,
+                duration_ms=took,
+                delay_ms=outcome.delay_ms,
             )
-            await self._close(lease, "retrying", reason, (told,))
+            await self._close(lease, "retrying", reason, took, told)
             return outcome
-        told = event.failed(about, attempt=self._number, error=reason, duration_ms=took)
-        await self._close(lease, "failed", reason, (told,))
+        told = event.failed(about, fence=lease.fence, attempt=self._number, error=reason, duration_ms=took)
+        await self._close(lease, "failed", reason, took, told)
         if isinstance(outcome, Failed) and self._whole is None:
             await self._owner._bury(self._job, outcome, self._task)
         return outcome
 
     async def _abandon(self, lease: Lease) -> None:
         """Cancelled from outside: by an operator for good, else handed back to the queue."""
-        status, reason = "released", None
-        told: tuple[Event, ...] = ()
+        about, took = self._about(), self._elapsed_ms()
         if self._owner._cancelled((self._whole or self._job).id):
-            status, reason = "cancelled", "cancelled by an operator"
-            took = self._elapsed_ms()
-            told = (event.cancelled(self._about(), attempt=self._number, reason=reason, duration_ms=took),)
+            status, reason = "cancelled", CANCELLED
+            told = event.cancelled(
+                about, fence=lease.fence, reason=reason, worker_id=self._policy.worker_id, duration_ms=took
+            )
+        else:
+            status, reason = "released", None
+            told = event.handed_back(about, fence=lease.fence, attempt=self._number, duration_ms=took)
         # A newer attempt that holds the wallet meanwhile has the say; ours just goes.
         with suppress(LeaseLost):
-            await self._close(lease, status, reason, told)
+            await self._close(lease, status, reason, took, told)
 
     # ---- what is said of it --------------------------------------------------------------------------------------
 
@@ -308,19 +326,28 @@ class _Attempt:
             "chainsFailed": [failed_chain(failure) for failure in found.failures],
         }
 
-    def _events(self, found: Found, result: dict[str, Any]) -> tuple[Event, ...]:
-        about = self._about()
-        done = event.completed(about, result=result)
-        if found.change.is_empty:
-            return (done,)
-        change = found.change
+    def _completed(self, change: PortfolioChange, result: dict[str, Any]) -> Event:
+        return event.completed(
+            self._about(),
+            result=result,
+            total_value_usd=change.total_value_usd,
+            tokens_total=len(change.holdings),
+        )
+
+    def _update(self, admitted: Admitted, change: PortfolioChange, result: dict[str, Any]) -> tuple[Event, ...]:
+        """portfolio.updated, if the portfolio really changed."""
+        found, told = difference(admitted.previous, change.holdings), admitted.told_value_usd
+        if not is_worth_telling(found, change.total_value_usd, told, self._policy.told_move):
+            return ()
         updated = event.portfolio_updated(
-            about,
+            self._about(),
             holdings=change.holdings,
             total_value_usd=change.total_value_usd,
+            difference=found,
+            previous_total_usd=told,
             duration_ms=result["processingTime"],
         )
-        return (done, updated)
+        return (updated,)
 
     def _snapshot_due(self, admitted: Admitted, found: Found) -> bool:
         if found.change.is_empty:
@@ -339,6 +366,18 @@ class _Attempt:
             )
         else:
             log.info("synced", extra=fields)
+
+    def _withdrawal(self, reason: str) -> Withdrawal:
+        policy = self._policy
+        return withdrawal(
+            self._job,
+            self._task,
+            reason=reason,
+            version=policy.version,
+            at_ms=self._about().at_ms,
+            worker_id=policy.worker_id,
+            attempts=policy.attempts,
+        )
 
     def _about(self) -> event.Subject:
         return event.Subject(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from decimal import Decimal
 from typing import Any
 
 from ..domain.errors import Transient
@@ -38,6 +39,8 @@ class Policy:
     timeout_s: float = 300.0
     #: A changed portfolio is copied to the history at most this often.
     snapshot_every_s: float = 3600.0
+    #: By what share prices alone must move a wallet's total to be told (portfolio.updated).
+    told_move: Decimal = Decimal("0.01")
     guards: Guards = field(default_factory=Guards)
     #: What differs by type of job, by the type's name.
     terms: Mapping[str, Terms] = field(default_factory=dict)

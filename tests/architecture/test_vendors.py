@@ -24,6 +24,7 @@ VENDORS = {
     "outcome": ("moonxd.adapters.*",),
     "hiredis": ("moonxd.adapters.redis.*",),
     "psycopg": ("moonxd.adapters.postgres.*",),
+    "aiokafka": ("moonxd.adapters.island.kafka.*",),
     "httptools": ("moonxd.adapters.rpc.*", "moonxd.sim.*"),
     "certifi": ("moonxd.adapters.rpc.*",),
     "httpx": ("moonxd.api.*", "moonxd.cli.tokens"),

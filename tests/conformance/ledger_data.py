@@ -14,7 +14,7 @@ from moonxd.domain.ledger import Admission, Admitted, Commit, DeadLetter, Ending
 from moonxd.domain.money import amount, value
 from moonxd.domain.operation import operation_id
 from moonxd.domain.token import Holding, TokenRef
-from moonxd.ports import DeadLetters, History, Ledger, LedgerUpkeep, Outbox
+from moonxd.ports import DeadLetters, History, Ledger, LedgerUpkeep, Outbox, Publication
 
 _NUMBERS = count(1)
 LEASE_S = 60.0
@@ -24,6 +24,8 @@ class WholeLedger(Ledger, LedgerUpkeep, History, DeadLetters, Outbox, Protocol):
     """What each implementation offers."""
 
     async def ping(self) -> None: ...
+
+    def publication(self) -> Publication: ...
 
 
 def address(number: int) -> str:

@@ -67,7 +67,7 @@ async def test_enqueue_writes_what_existing_workers_read(redis_url: str, socket_
             "syncType": "portfolio",
             "forceRefresh": True,
             "chainIds": [8453, 1, 56],
-            "metadata": {"from": "test"},
+            "metadata": {"trigger": "manual", "from": "test"},
         }
 
 

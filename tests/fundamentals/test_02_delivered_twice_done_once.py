@@ -34,7 +34,8 @@ async def test_a_worker_that_dies_after_its_commit_costs_nothing(clock: MockCloc
     assert isinstance(second, Completed)
     assert msgspec.json.decode(second.value) == msgspec.json.decode(first.value), "answered from the ledger"
     assert house.ethereum.reads == 1, "no chain was asked again"
-    assert await house.events() == ["sync.started", "sync.completed", "portfolio.updated"], "nothing was told twice"
+    told = ["sync.queued", "user.activity", "sync.started", "sync.completed", "portfolio.updated"]
+    assert await house.events() == told, "nothing was told twice"
 
 
 async def test_a_worker_that_was_only_slow_writes_nothing_any_more(clock: MockClock, quiet_house: House) -> None:

@@ -12,19 +12,20 @@ from .house import ALICE, BOB, USDC, House
 
 async def test_the_story_of_a_sync(clock: MockClock, house: House) -> None:
     await house.sync()
-    assert await house.events() == ["sync.started", "sync.completed", "portfolio.updated"]
+    begun = ["sync.queued", "user.activity", "sync.started"]
+    assert await house.events() == [*begun, "sync.completed", "portfolio.updated"]
     await house.sync()
-    assert (await house.events())[3:] == ["sync.started", "sync.completed"], "nothing changed, nothing to update"
+    assert (await house.events())[5:] == [*begun, "sync.completed"], "nothing changed, nothing to update"
     house.base.holds[USDC] += 1
     await house.sync()
-    assert (await house.events())[5:] == ["sync.started", "sync.completed", "portfolio.updated"]
+    assert (await house.events())[9:] == [*begun, "sync.completed", "portfolio.updated"]
 
 
 async def test_the_story_of_a_failure(clock: MockClock, house: House) -> None:
     with house.outage(house.ethereum, house.base):
         await house.ended(await house.enqueue())
     told = ["sync.started", "sync.retrying", "sync.started", "sync.retrying", "sync.started", "sync.failed"]
-    assert await house.events() == told
+    assert await house.events() == ["sync.queued", "user.activity", *told]
 
 
 async def test_an_event_says_whose_it_is_and_where_it_came_from(clock: MockClock, house: House) -> None:
@@ -55,7 +56,7 @@ async def test_a_commit_that_fails_leaves_neither_rows_nor_events(clock: MockClo
     house.ledger.commit = failing  # type: ignore[method-assign]
     job_id = await house.enqueue()
     await house.settled(job_id)
-    assert await house.events() == ["sync.started"]
+    assert await house.events() == ["sync.queued", "user.activity", "sync.started"]
     await house.ended(job_id)
     assert (await house.events())[-2:] == ["sync.completed", "portfolio.updated"]
     (operation,) = await house.ledger.operations(wallet=ALICE)

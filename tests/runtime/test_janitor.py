@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from uuid import uuid4
 
+import msgspec
 import trio
 from trio.testing import MockClock
 
 from moonxd.adapters.memory.ledger import MemoryLedger
 from moonxd.agents.janitor import Janitor
 from moonxd.domain.errors import Transient
-from moonxd.domain.ledger import Admission
+from moonxd.domain.ledger import Admission, Event, Orphan
 
 
 class Clock:
@@ -23,11 +25,11 @@ class Flaky(MemoryLedger):
 
     away = 3
 
-    async def sweep(self, grace_s: float) -> int:
+    async def sweep(self, grace_s: float, told: Callable[[Orphan], Event] | None = None) -> int:
         if self.away:
             self.away -= 1
             raise Transient("the database is away")
-        return await super().sweep(grace_s)
+        return await super().sweep(grace_s, told)
 
 
 async def test_an_orphaned_operation_is_closed_once_its_lease_is_long_over(autojump_clock: MockClock) -> None:
@@ -43,9 +45,13 @@ async def test_an_orphaned_operation_is_closed_once_its_lease_is_long_over(autoj
         return operation.status
 
     async with trio.open_nursery() as nursery:
-        nursery.start_soon(Janitor(ledger, interval_s=10, grace_s=60).run, lambda: None)
+        nursery.start_soon(Janitor(ledger, interval_s=10, grace_s=60, version="0", clock=Clock()).run, lambda: None)
         await trio.sleep(85)
         assert await status() == "running", "the lease ended 55 s ago: a redelivery may still reopen it"
         await trio.sleep(20)
         assert await status() == "failed"
+        (told,) = [one.event for one in await ledger.read(0, 10)]
+        assert told.type == "sync.failed"
+        body = msgspec.json.decode(told.body)
+        assert (body["data"]["abandoned"], body["metadata"]["correlationId"]) == (True, str(ask.operation))
         nursery.cancel_scope.cancel()

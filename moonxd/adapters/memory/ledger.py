@@ -14,6 +14,7 @@ import trio
 from ...ports import Clock
 from ..sqlite.database import open_memory
 from ..sqlite.ledger import SqliteLedger
+from ..sqlite.publication import MemoryLock
 
 R = TypeVar("R")
 
@@ -42,4 +43,4 @@ class MemoryLedger(SqliteLedger):
     """Ledger, DeadLetters and Outbox in memory; gone with the object."""
 
     def __init__(self, clock: Clock) -> None:
-        super().__init__(_Inline(), clock.now)
+        super().__init__(_Inline(), clock.now, MemoryLock())

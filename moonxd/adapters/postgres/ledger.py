@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any
@@ -26,13 +26,16 @@ from ...domain.ledger import (
     Lease,
     LetterFilter,
     Operation,
+    Orphan,
     Page,
     PastPortfolio,
     Portfolio,
     Pruned,
     Retention,
     StoredEvent,
+    Withdrawal,
     lease_lost,
+    storable,
     storable_json,
 )
 from ...ports import ANY_LETTER
@@ -42,6 +45,7 @@ from .connection import assert_supported
 from .errors import COLLISIONS, bordered
 from .migrate import assert_current
 from .pool import Pool, open_pool
+from .publication import PostgresPublication
 from .schedule import PostgresSchedule
 
 _log = logging.getLogger("moonxd.postgres")
@@ -53,7 +57,12 @@ COLLISION_RETRIES = 5
 SWEEP_PAGE = 200
 
 #: The breaker's view is written after the counters that it shows, in the same statement.
+_ADMIT = "SELECT moonxd_admit(%s)::text, moonxd_told_value(%s, %s)"
 _COMMIT = "SELECT moonxd_show_breaker(%s::jsonb, standing) FROM moonxd_commit(%s::jsonb) AS standing"
+_COMMIT_AND_TELL = (
+    "SELECT moonxd_note_told(%s, %s, %s::numeric, moonxd_show_breaker(%s::jsonb, standing)) "
+    "FROM moonxd_commit(%s::jsonb) AS standing"
+)
 _CLOSE = "SELECT moonxd_show_breaker(%s::jsonb, standing) FROM moonxd_close(%s::jsonb) AS standing"
 
 Rows = list[tuple[Any, ...]]
@@ -66,8 +75,10 @@ class PostgresLedger:
     nothing was written, and whoever gets no answer in time is told that the outcome is unknown (Transient).
     """
 
-    def __init__(self, pool: Pool) -> None:
+    def __init__(self, pool: Pool, direct_dsn: str = "") -> None:
+        """`direct_dsn` leads to the server itself, where `pool` may go through a pooler."""
         self._pool = pool
+        self._direct_dsn = direct_dsn
         self.schedule = PostgresSchedule(self._ask, self._change)
 
     async def ping(self) -> None:
@@ -76,13 +87,17 @@ class PostgresLedger:
 
     async def admit(self, ask: Admission) -> Decision:
         doing = f"admitting operation {ask.operation}"
-        rows = await self._change(doing, "SELECT moonxd_admit(%s)::text", [storable_json(ask)])
-        return wire.decision(rows[0][0])
+        rows = await self._change(doing, _ADMIT, [storable_json(ask), ask.user_id, ask.wallet])
+        return wire.decision(*rows[0])
 
     async def commit(self, change: Commit) -> None:
         doing = f"committing operation {change.lease.operation}"
         document = storable_json(change)
-        rows = await self._change(doing, _COMMIT, [document, document])
+        statement, values = _COMMIT, [document, document]  # type: tuple[str, list[str | None]]
+        if change.told_value_usd is not None:
+            told = [storable(change.lease.user_id), change.lease.wallet, str(change.told_value_usd)]
+            statement, values = _COMMIT_AND_TELL, [*told, document, document]
+        rows = await self._change(doing, statement, values)
         _assert_not_lost(rows, change.lease)
 
     async def close(self, ending: Ending) -> None:
@@ -100,17 +115,24 @@ class PostgresLedger:
         kept = {row[0] for row in rows}
         return tuple(lease.operation for lease in leases if lease.operation not in kept)
 
-    async def sweep(self, grace_s: float) -> int:
-        closed = 0
+    async def sweep(self, grace_s: float, told: Callable[[Orphan], Event] | None = None) -> int:
+        closed: int = 0
         while True:
-            rows = await self._change(
-                "closing abandoned operations",
-                "SELECT moonxd_sweep(%s, %s, %s, %s)",
-                [float(grace_s), FOREIGN_GRACE_S, ABANDONED, SWEEP_PAGE],
+            rows = await self._ask(
+                "looking for abandoned operations",
+                "SELECT * FROM moonxd_orphans(%s, %s, %s)",
+                [float(grace_s), FOREIGN_GRACE_S, SWEEP_PAGE],
             )
-            page: int = rows[0][0]
-            closed += page
-            if page < SWEEP_PAGE:
+            if not rows:
+                return closed
+            orphans = [wire.orphan(row) for row in rows]
+            done = await self._change(
+                "closing abandoned operations",
+                "SELECT moonxd_close_orphans(%s::jsonb, %s, %s)",
+                [storable_json([wire.closing(one, told) for one in orphans]), float(grace_s), ABANDONED],
+            )
+            closed += int(done[0][0])
+            if len(rows) < SWEEP_PAGE or not done[0][0]:
                 return closed
 
     async def portfolio(self, wallet: str, user_id: str | None = None) -> tuple[Portfolio, ...]:
@@ -196,6 +218,10 @@ class PostgresLedger:
         rows = await self._ask("counting events", "SELECT count(*) FROM moonxd_outbox WHERE published_at IS NULL")
         return int(rows[0][0])
 
+    def publication(self) -> PostgresPublication:
+        """The right to publish this ledger's events."""
+        return PostgresPublication(self._direct_dsn, self._ask)
+
     def breakers(self) -> PostgresBreakers:
         """Where the states of breakers are kept, in the same database."""
         return PostgresBreakers(self._ask, self._change)
@@ -233,6 +259,12 @@ class PostgresLedger:
 
     async def tell(self, events: Sequence[Event]) -> None:
         await self._change("keeping events", "SELECT moonxd_emit(%s::jsonb)", [storable_json(list(events))])
+
+    async def withdraw(self, jobs: Sequence[Withdrawal]) -> int:
+        rows = await self._change(
+            "noting withdrawn jobs", "SELECT moonxd_withdraw(%s::jsonb)", [storable_json(list(jobs))]
+        )
+        return int(rows[0][0])
 
     # ---- one statement, one transaction --------------------------------------------------------------------------
 
@@ -289,8 +321,9 @@ async def open_postgres_ledger(
     idle_s: float = 30.0,
     connect_timeout_s: float = 10.0,
     wait_s: float = 10.0,
+    direct_dsn: str | None = None,
 ) -> AsyncIterator[PostgresLedger]:
-    """The ledger in the database at `dsn`, which `migrate` has prepared.
+    """The ledger in the database at `dsn`, which `migrate` has prepared. `direct_dsn`: past a connection pooler.
 
     Raises ConfigError when the schema is missing, old or newer than ours or the server refuses us, Transient when it
     cannot be reached.
@@ -302,4 +335,4 @@ async def open_postgres_ledger(
         with bordered("opening the ledger"):
             async with pool.connection() as connection:
                 await assert_current(connection)
-        yield PostgresLedger(pool)
+        yield PostgresLedger(pool, direct_dsn or dsn)

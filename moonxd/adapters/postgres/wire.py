@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
@@ -20,6 +20,7 @@ from ...domain.ledger import (
     Event,
     LetterFilter,
     Operation,
+    Orphan,
     PastPortfolio,
     Portfolio,
     Pruned,
@@ -35,7 +36,9 @@ OPERATION_COLUMNS = (
     "id::text, user_id::text, wallet_address, type::text, status::text, priority::text, started_at, completed_at, "
     "duration_ms, tokens_synced, chains_synced, total_value_usd, error_message, retry_count, worker_id, metadata::text"
 )
-EVENT_COLUMNS = "position, event_id, event_type, topic, event_key, wallet_address, body, created_at, published_at"
+EVENT_COLUMNS = (
+    "position, event_id, event_type, topic, event_key, wallet_address, body, created_at, published_at, parked"
+)
 LETTER_COLUMNS = (
     "queue, job_id, name, job_timestamp, data, options, reason, stack, attempts_made, failed_at, user_id, "
     "wallet_address"
@@ -88,7 +91,7 @@ _decode_pruned = msgspec.json.Decoder(Pruned).decode
 _decode_views = msgspec.json.Decoder(tuple[_View, ...]).decode
 
 
-def decision(document: str) -> Decision:
+def decision(document: str, told_value_usd: Decimal | None = None) -> Decision:
     answer = _decode_decision(document)
     if isinstance(answer, _Busy):
         return Busy(answer.operation, answer.until)
@@ -101,7 +104,23 @@ def decision(document: str) -> Decision:
     seen = dict.fromkeys(answer.seen)
     # Rows that an older program put there were seen as well.
     seen.update(dict.fromkeys(holding.token for holding in answer.previous))
-    return Admitted(fence=answer.fence, previous=answer.previous, seen=tuple(seen), snapshot_at=answer.snapshot_at)
+    return Admitted(
+        fence=answer.fence,
+        previous=answer.previous,
+        seen=tuple(seen),
+        snapshot_at=answer.snapshot_at,
+        told_value_usd=told_value_usd,
+    )
+
+
+def orphan(row: Sequence[Any]) -> Orphan:
+    return Orphan(operation=row[0], user_id=row[1], wallet=row[2], fence=row[3], attempt=row[4])
+
+
+def closing(one: Orphan, told: Callable[[Orphan], Event] | None) -> dict[str, Any]:
+    """What moonxd_close_orphans is given."""
+    events = [] if told is None else [told(one)]
+    return {"operation": one.operation, "user_id": one.user_id, "wallet": one.wallet, "events": events}
 
 
 def portfolios(document: str, wallet: str) -> tuple[Portfolio, ...]:
@@ -185,7 +204,7 @@ def operation(row: Sequence[Any]) -> Operation:
 
 def stored_event(row: Sequence[Any]) -> StoredEvent:
     event = Event(id=row[1], type=row[2], topic=row[3], key=row[4], wallet=row[5], body=row[6].encode())
-    return StoredEvent(position=row[0], event=event, created_at=row[7], published_at=row[8])
+    return StoredEvent(position=row[0], event=event, created_at=row[7], published_at=row[8], parked=row[9])
 
 
 def letter_row(letter: DeadLetter) -> list[Any]:

@@ -61,12 +61,17 @@ def _breaker(db: sqlite3.Connection, ask: Admission, trip: Trip, at: datetime) -
 
 def refuse(db: sqlite3.Connection, ask: Admission, at: str) -> None:
     """The audit row of a sync that the limit rejects. It counts against nobody."""
-    metadata = {**audit_metadata(ask, 0), COUNTED: False, "rejected": True}
+    call_off(db, ask, at, ask.rejection_reason, rejected=True)
+
+
+def call_off(db: sqlite3.Connection, ask: Admission, at: str, reason: str, **said: bool) -> None:
+    """The audit row of a sync that is not let in any more: opened as cancelled if there is none."""
+    metadata = {**audit_metadata(ask, 0), COUNTED: False, **said}
     db.execute(
         "INSERT INTO sync_operations (id, user_id, wallet_address, type, status, priority, completed_at, max_retries, "
         "worker_id, worker_version, metadata, created_at, updated_at, error_message) "
         "VALUES (?1, ?2, ?3, ?4, 'cancelled', ?5, ?6, ?7, ?8, ?9, ?10, ?6, ?6, ?11) ON CONFLICT (id) DO UPDATE SET "
-        "status = 'cancelled', completed_at = ?6, error_message = ?11, updated_at = ?6",
+        "status = 'cancelled', completed_at = ?6, duration_ms = NULL, error_message = ?11, updated_at = ?6",
         (
             str(ask.operation),
             ask.user_id,
@@ -78,7 +83,7 @@ def refuse(db: sqlite3.Connection, ask: Admission, at: str) -> None:
             ask.worker_id,
             ask.worker_version,
             storable_json(metadata),
-            ask.rejection_reason,
+            reason,
         ),
     )
 

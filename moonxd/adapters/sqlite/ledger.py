@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 from uuid import UUID
 
 import trio
@@ -22,19 +24,24 @@ from ...domain.ledger import (
     Lease,
     LetterFilter,
     Operation,
+    Orphan,
     Page,
     PastPortfolio,
     Portfolio,
     Pruned,
     Retention,
     StoredEvent,
+    Withdrawal,
 )
 from ...ports import ANY_LETTER
 from . import guards, reads, upkeep, writes
 from .breakers import Runner, SqliteBreakers
 from .database import open_file
+from .publication import Bell, FileLock, RelayLock, SqlitePublication
 from .schedule import SqliteSchedule
 from .thread import DatabaseThread
+
+R = TypeVar("R")
 
 
 class SqliteLedger:
@@ -43,9 +50,11 @@ class SqliteLedger:
     What changes something is bounded, not cancellable: whoever is cancelled knows that nothing was written.
     """
 
-    def __init__(self, runner: Runner, now: Callable[[], float]) -> None:
+    def __init__(self, runner: Runner, now: Callable[[], float], lock: RelayLock) -> None:
         self._runner = runner
         self._now = now
+        self._lock = lock
+        self._bell = Bell()
         self.schedule = SqliteSchedule(runner, now)
 
     async def ping(self) -> None:
@@ -53,19 +62,19 @@ class SqliteLedger:
         await self._runner.read(lambda db: db.execute("SELECT 1").fetchone())
 
     async def admit(self, ask: Admission) -> Decision:
-        return await self._runner.write(lambda db: writes.admit(db, ask, self._now()))
+        return await self._telling(lambda db: writes.admit(db, ask, self._now()))
 
     async def commit(self, change: Commit) -> None:
-        await self._runner.write(lambda db: writes.commit(db, change, self._now()))
+        await self._telling(lambda db: writes.commit(db, change, self._now()))
 
     async def close(self, ending: Ending) -> None:
-        await self._runner.write(lambda db: writes.close(db, ending, self._now()))
+        await self._telling(lambda db: writes.close(db, ending, self._now()))
 
     async def renew(self, leases: Sequence[Lease], lease_s: float) -> tuple[UUID, ...]:
         return await self._runner.write(lambda db: writes.renew(db, leases, lease_s, self._now()))
 
-    async def sweep(self, grace_s: float) -> int:
-        return await self._runner.write(lambda db: writes.sweep(db, grace_s, self._now()))
+    async def sweep(self, grace_s: float, told: Callable[[Orphan], Event] | None = None) -> int:
+        return await self._runner.write(lambda db: writes.sweep(db, grace_s, told, self._now()))
 
     async def portfolio(self, wallet: str, user_id: str | None = None) -> tuple[Portfolio, ...]:
         return await self._runner.read(lambda db: reads.portfolio(db, wallet, user_id))
@@ -103,6 +112,10 @@ class SqliteLedger:
     async def backlog(self) -> int:
         return await self._runner.read(reads.backlog)
 
+    def publication(self) -> SqlitePublication:
+        """The right to publish this ledger's events."""
+        return SqlitePublication(self._runner, self._now, self._lock, self._bell)
+
     def breakers(self) -> SqliteBreakers:
         """Where the states of breakers are kept, in the same file."""
         return SqliteBreakers(self._runner, self._now)
@@ -125,7 +138,16 @@ class SqliteLedger:
         return await self._runner.write(lambda db: upkeep.prune(db, keep, limit, self._now()))
 
     async def tell(self, events: Sequence[Event]) -> None:
-        await self._runner.write(lambda db: writes.tell(db, events, self._now()))
+        await self._telling(lambda db: writes.tell(db, events, self._now()))
+
+    async def _telling(self, work: Callable[[sqlite3.Connection], R]) -> R:
+        """A write that may leave events: the relay of this process looks at once."""
+        result = await self._runner.write(work)
+        self._bell.ring()
+        return result
+
+    async def withdraw(self, jobs: Sequence[Withdrawal]) -> int:
+        return await self._runner.write(lambda db: sum(writes.withdraw(db, one, self._now()) for one in jobs))
 
 
 @asynccontextmanager
@@ -139,7 +161,7 @@ async def open_sqlite_ledger(path: str | Path, *, now: Callable[[], float] = tim
     thread = DatabaseThread(lambda: open_file(file), str(file))
     await thread.start()
     try:
-        yield SqliteLedger(thread, now)
+        yield SqliteLedger(thread, now, FileLock(file.with_name(f"{file.name}.relay")))
     finally:
         with trio.CancelScope(shield=True):
             await thread.stop()

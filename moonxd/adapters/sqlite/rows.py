@@ -21,7 +21,9 @@ OPERATION_COLUMNS = (
     "id, user_id, wallet_address, type, status, priority, started_at, completed_at, duration_ms, tokens_synced, "
     "chains_synced, total_value_usd, error_message, retry_count, worker_id, metadata"
 )
-EVENT_COLUMNS = "position, event_id, event_type, topic, event_key, wallet_address, body, created_at, published_at"
+EVENT_COLUMNS = (
+    "position, event_id, event_type, topic, event_key, wallet_address, body, created_at, published_at, parked"
+)
 LETTER_COLUMNS = (
     "queue, job_id, name, job_timestamp, data, options, reason, stack, attempts_made, failed_at, user_id, "
     "wallet_address"
@@ -114,6 +116,7 @@ def event_of(row: Sequence[Any]) -> StoredEvent:
         event=event,
         created_at=datetime.fromisoformat(row[7]),
         published_at=time_of(row[8]),
+        parked=row[9],
     )
 
 

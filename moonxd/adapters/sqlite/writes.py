@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -23,16 +23,28 @@ from ...domain.ledger import (
     Ending,
     Event,
     Lease,
+    Orphan,
     RateLimited,
+    Withdrawal,
     audit_metadata,
     lease_lost,
     storable,
     storable_json,
 )
 from ...domain.token import Holding
-from .guards import guard, refuse, show_breaker
+from .guards import call_off, guard, refuse, show_breaker
 from .reads import holdings, tokens_seen
-from .rows import HOLDING_COLUMNS, LETTER_COLUMNS, decimal_text, holding_row, letter_row, mapping_of, time_of, time_text
+from .rows import (
+    HOLDING_COLUMNS,
+    LETTER_COLUMNS,
+    decimal_of,
+    decimal_text,
+    holding_row,
+    letter_row,
+    mapping_of,
+    time_of,
+    time_text,
+)
 
 
 def admit(db: sqlite3.Connection, ask: Admission, now: float) -> Decision:
@@ -42,7 +54,7 @@ def admit(db: sqlite3.Connection, ask: Admission, now: float) -> Decision:
     if audit and audit[0] == "completed":
         return AlreadyCommitted(mapping_of(audit[1]).get("result") or {})
     wallet = db.execute(
-        "SELECT fence, lease_operation, lease_expires_at, snapshot_at FROM moonxd_wallets "
+        "SELECT fence, lease_operation, lease_expires_at, snapshot_at, told_value_usd FROM moonxd_wallets "
         "WHERE user_id = ? AND wallet_address = ?",
         (ask.user_id, ask.wallet),
     ).fetchone()
@@ -71,6 +83,7 @@ def admit(db: sqlite3.Connection, ask: Admission, now: float) -> Decision:
         previous=previous,
         seen=tokens_seen(db, ask.wallet, previous),
         snapshot_at=time_of(wallet[3]) if wallet else None,
+        told_value_usd=decimal_of(wallet[4]) if wallet else None,
     )
 
 
@@ -136,6 +149,11 @@ def commit(db: sqlite3.Connection, change: Commit, now: float) -> None:
     if change.breaker is not None:
         show_breaker(db, lease, change.breaker)
     _emit(db, change.events, at)
+    if change.told_value_usd is not None:
+        db.execute(
+            "UPDATE moonxd_wallets SET told_value_usd = ? WHERE user_id = ? AND wallet_address = ?",
+            (decimal_text(change.told_value_usd), lease.user_id, lease.wallet),
+        )
     _free(db, lease)
 
 
@@ -268,22 +286,39 @@ def renew(db: sqlite3.Connection, leases: Sequence[Lease], lease_s: float, now: 
     return tuple(lost_ones)
 
 
-def sweep(db: sqlite3.Connection, grace_s: float, now: float) -> int:
+def sweep(db: sqlite3.Connection, grace_s: float, told: Callable[[Orphan], Event] | None, now: float) -> int:
     """Close running rows that no live lease stands behind; the janitor's part in a crash."""
     at, ended, foreign = time_text(now), time_text(now - grace_s), time_text(now - grace_s - FOREIGN_GRACE_S)
     orphans = db.execute(
-        "SELECT o.id, o.user_id, o.wallet_address, coalesce(w.fence, 0) FROM sync_operations o "
+        "SELECT o.id, o.user_id, o.wallet_address, coalesce(json_extract(o.metadata, '$.fence'), 0), "
+        "json_extract(o.metadata, '$.attempt') "
+        "FROM sync_operations o "
         "LEFT JOIN moonxd_wallets w ON w.user_id = o.user_id AND w.wallet_address = o.wallet_address "
         "AND w.lease_operation = o.id "
         "WHERE o.status = 'running' AND coalesce(w.lease_expires_at, o.updated_at) <= ?1 "
         "AND (json_extract(o.metadata, '$.fence') IS NOT NULL OR o.updated_at <= ?2)",
         (ended, foreign),
     ).fetchall()
-    for operation, user_id, wallet, fence in orphans:
+    for operation, user_id, wallet, fence, attempt in orphans:
         lease = Lease(operation=UUID(operation), user_id=user_id, wallet=wallet, fence=fence)
         _end_audit(db, lease, "failed", ABANDONED, None, at)
+        if told is not None:
+            orphan = Orphan(operation=lease.operation, user_id=user_id, wallet=wallet, fence=fence, attempt=attempt)
+            _emit(db, (told(orphan),), at)
         _free(db, lease)
     return len(orphans)
+
+
+def withdraw(db: sqlite3.Connection, job: Withdrawal, now: float) -> bool:
+    """Close the operation of a job that will not run, unless it has ended."""
+    ask, at = job.ask, time_text(now)
+    row = db.execute("SELECT status FROM sync_operations WHERE id = ?", (str(ask.operation),)).fetchone()
+    if row is not None and row[0] in ("completed", "failed", "cancelled"):
+        return False
+    call_off(db, ask, at, storable(job.reason) or "")
+    _emit(db, ask.events, at)
+    _free(db, Lease(operation=ask.operation, user_id=ask.user_id, wallet=ask.wallet, fence=0))
+    return True
 
 
 def bury(db: sqlite3.Connection, letter: DeadLetter) -> None:
