@@ -284,7 +284,7 @@ class Stats(Section, frozen=True, kw_only=True):
         "https://api.llama.fi"
     )
     defillama_ttl_s: Annotated[
-        float, Key("Its figures move by the hour and are kept for so long", low=60, high=86400)
+        float, Key("Its figures move by the hour and are kept for so long", low=900, high=86400)
     ] = 1800.0
     lifi: LiFi = LiFi()
     relay: Relay = Relay()
