@@ -287,7 +287,7 @@ class Stats(Section, frozen=True, kw_only=True):
         "https://api.llama.fi"
     )
     defillama_ttl_s: Annotated[
-        float, Key("Its figures move by the hour and are kept for so long", low=60, high=86400)
+        float, Key("Its figures move by the hour and are kept for so long", low=900, high=86400)
     ] = 1800.0
     use_alchemy: Annotated[
         bool, Key("Whether chains with an Alchemy key are looked at there too, beside their rpc_urls")

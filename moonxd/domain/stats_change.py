@@ -116,7 +116,7 @@ def _service_differs(old: ServiceHealth | None, new: ServiceHealth | None) -> bo
     if new is None:
         return False
     if old is None:
-        # A daemon that is well says so by running; one that is not says it at once.
+        # The first verdict after a start is told, once there is one.
         return new.status is not Health.UNKNOWN
     return _states(old) != _states(new)
 
