@@ -36,6 +36,7 @@ from .domain.job import Job, Outcome
 from .jobs import JOBS
 from .log import Logging
 from .parts import Parts, Site, assemble, policy
+from .statistics import open_bureau
 from .supervisor import Child, Supervisor, open_supervisor, unless
 from .telemetry import Telemetry, outcome_word
 from .version import VERSION
@@ -166,6 +167,9 @@ class Daemon:
             lost=lambda sentence: self._notices.append(Notice(kind="breaker_state_lost", message=sentence)),
         )
         await keeper.recover()
+        bureau = None
+        if config.stats.enabled:
+            bureau = await resources.enter_async_context(open_bureau(config, redis))
         sources = wiring.new_sources(config, redis, self.telemetry, self._breakers)
         return assemble(
             Site(
@@ -175,6 +179,7 @@ class Daemon:
                 telemetry=self.telemetry,
                 breakers=self._breakers,
                 redis=redis,
+                bureau=bureau,
                 ledger=ledger,
                 queue=queue,
                 sources=sources,
@@ -245,6 +250,7 @@ class Daemon:
             Child(name="alarm", body=parts.alarm.run, critical=False),
             Child(name="stalled-check", body=partial(self._run_stalled_check, parts.queue)),
             *parts.periodic.children(),
+            *(parts.statistics.children() if parts.statistics else ()),
             *parts.membership.children(),
             *(parts.cluster.children() if parts.cluster else (consumer,)),
         )

@@ -30,6 +30,7 @@ from .membership import Hands, Membership
 from .metrics import Metrics
 from .scheduling import PeriodicSyncs
 from .sources import Sources
+from .statistics import Bureau, Statistics
 from .supervisor import Supervisor
 from .telemetry import Telemetry
 from .version import VERSION
@@ -54,6 +55,8 @@ class Site:
     telemetry: Telemetry
     breakers: Breakers
     redis: Redis
+    #: None: statistics are switched off.
+    bureau: Bureau | None
     ledger: Database
     queue: BullQueue
     sources: Sources
@@ -84,6 +87,8 @@ class Parts:
     alarm: FailureAlarm
     announcer: Announcer
     membership: Membership
+    #: None: they are switched off.
+    statistics: Statistics | None
     #: None when this process does the work itself.
     cluster: Cluster | None
 
@@ -102,6 +107,9 @@ def assemble(site: Site) -> Parts:
     cluster = _cluster(site, membership, heads) if heads else None
     deps = _deps(site, hands, attempts, periodic, membership, whole(sampler, metrics, cluster))
     deps = replace(deps, news=announcer, seen=periodic.activity.note)
+    statistics = _statistics(site) if site.bureau is not None else None
+    if statistics is not None:
+        deps = replace(deps, statistics=statistics.desk)
     if cluster is not None:
         deps = replace(deps, pause_worker=cluster.pause, restart_workers=cluster.restart)
     return Parts(
@@ -119,6 +127,7 @@ def assemble(site: Site) -> Parts:
         alarm=wiring.failure_alarm(config, site.ledger, site.notices),
         announcer=announcer,
         membership=membership,
+        statistics=statistics,
         cluster=cluster,
     )
 
@@ -153,6 +162,20 @@ def _cluster(site: Site, membership: Membership, count: int) -> Cluster:
         ask=membership.ask,
         supervisor=site.supervisor,
         drain_s=site.config.daemon.drain_s,
+    )
+
+
+def _statistics(site: Site) -> Statistics:
+    assert site.bureau is not None
+    return Statistics(
+        site.config,
+        site.bureau,
+        worker=site.worker,
+        redis=site.redis,
+        ledger=site.ledger,
+        breakers=site.breakers,
+        telemetry=site.telemetry,
+        children_now=site.supervisor.children,
     )
 
 

@@ -99,6 +99,12 @@ class Telemetry:
         self._held_back = Gauge("moonxd_schedule_held_back", "1 while the queue is too full for more", registry=reg)
         self._slots = Counter("moonxd_schedule_slots", "Slots by what became of them", ["result"], registry=reg)
         self._slots_told: dict[str, int] = {}
+        self._collections = Counter(
+            "moonxd_stats_collections", "Rounds of statistics", ["job", "outcome"], registry=reg
+        )
+        self._collecting = Histogram(
+            "moonxd_stats_collection_seconds", "Time of a round", ["job"], buckets=_RPC_BUCKETS, registry=reg
+        )
         # Unknown until measured: 0 would alarm somebody on a daemon that measures nothing.
         self._fresh.set(math.nan)
         self._published = Counter("kafka_events_published", "Messages that Kafka acknowledged", ["topic"], registry=reg)
@@ -120,6 +126,13 @@ class Telemetry:
         self._completions = Window()
         self._endpoints: dict[tuple[int, str], _Endpoint] = {}
         self._totals = {"completed": 0, "failed": 0, "retried": 0}
+
+    # ---- statistics --------------------------------------------------------------------------------------------------
+
+    def collection(self, job: str, outcome: str, seconds: float) -> None:
+        """A round of statistics ended: ok | partial | failed | timeout."""
+        self._collections.labels(job, outcome).inc()
+        self._collecting.labels(job).observe(seconds)
 
     # ---- jobs ----------------------------------------------------------------------------------------------------
 

@@ -19,7 +19,6 @@ PARTS = {"redis": "embedded", "database": "embedded", "kafka": "off", "mongodb":
 NOT_BUILT = (
     "daemon.service_name",
     "kafka",
-    "stats",
     "mongodb",
     "core_service",
 )
