@@ -31,7 +31,7 @@ BRIDGE_VALUES = ("latency_s", "p50_s", "p95_s", "quoted_s")
 #: What a row says of the look itself; all else are values, which outlive looks that failed.
 _OF_THE_LOOK = frozenset(
     {"chain_id", "name", "slug", "llama", "provider", "route", "from_chain", "to_chain"}
-    | {"at_ms", "status", "reason", "error", "outcome", "endpoints", "reorgs"}
+    | {"at_ms", "status", "reason", "error", "outcome", "endpoints", "reorgs", "deepest_reorg"}
 )
 #: Not to know is worse than to know that all is well, and better than to know of trouble.
 SEVERITY: Mapping[Health, int] = {
