@@ -247,13 +247,15 @@ class Stats(Section, frozen=True, kw_only=True):
     defillama_url: Annotated[str, Key("DefiLlama's statistics API", ("DEFILLAMA_API_URL",), check="plain-url")] = (
         "https://api.llama.fi"
     )
+    history_days: Annotated[float, Key("How long samples of chains and bridges are kept", low=0.01)] = 30.0
+    overview_hours: Annotated[float, Key("How long overviews are kept", low=0.1)] = 24.0
     lifi: LiFi = LiFi()
     relay: Relay = Relay()
     oneinch: OneInch = OneInch()
 
 
 class MongoDb(Section, frozen=True, kw_only=True):
-    """MongoDB holds the statistics for their readers. With nothing set here they live in SQLite."""
+    """MongoDB holds the statistics for their readers. With nothing set here they live in SQLite (stats.db)."""
 
     mode: Annotated[
         str,

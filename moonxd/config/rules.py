@@ -21,7 +21,6 @@ NOT_BUILT = (
     "chains.*.ws_url",
     "kafka",
     "stats",
-    "mongodb",
     "core_service",
 )
 #: Keys that are accepted for an old .env only.

@@ -30,6 +30,7 @@ VENDORS = {
     "hypercorn": ("moonxd.control.*",),
     "wsproto": ("moonxd.sim.*",),
     "prometheus_client": ("moonxd.telemetry", "moonxd.metrics"),
+    "pymongo": ("moonxd.adapters.island.*",),
     "tomli_w": ("moonxd.config.*",),
     "typer": ("moonxd.cli.*", "moonxd.sim.__main__"),
     "rich": ("moonxd.cli.*", "tui.*"),
