@@ -255,7 +255,7 @@ class Stats(Section, frozen=True, kw_only=True):
 
 
 class MongoDb(Section, frozen=True, kw_only=True):
-    """MongoDB holds the statistics for their readers. With nothing set here they live in SQLite (stats.db)."""
+    """MongoDB holds the statistics for their readers. With nothing set here they live in SQLite, in statistics.db."""
 
     mode: Annotated[
         str,

@@ -41,7 +41,8 @@ SEVERITY: Mapping[Health, int] = {
     Health.UNHEALTHY: 3,
 }
 BY_SEVERITY: Mapping[int, Health] = {severity: health for health, severity in SEVERITY.items()}
-DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,7 @@ from .place import WallClock, identity, make_state_dir, worker_name
 from .policies import failure_alarm, guards, job_defaults, pruner, retention, window_check
 from .providers import new_sources
 from .redis import connections, redis_settings
-from .stats import needs_island, open_archive
+from .stats import open_archive
 
 __all__ = [
     "Database",
@@ -20,7 +20,6 @@ __all__ = [
     "ledger_name",
     "make_state_dir",
     "migrate_ledger",
-    "needs_island",
     "new_sources",
     "open_archive",
     "open_ledger",

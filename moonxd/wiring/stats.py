@@ -2,41 +2,39 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractAsyncContextManager
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
 
-from ..adapters.island.loop import Island
+from ..adapters.island.loop import Island, open_island
 from ..config import Config
-from ..domain.archive import DAY_MS, Keep
+from ..domain.archive import DAY_MS, HOUR_MS, Keep
 from ..ports import StatsArchive
 
 
-def needs_island(config: Config) -> bool:
-    """Whether the archive lives on the asyncio island."""
-    return config.stats.enabled and config.mongodb.is_external
+@asynccontextmanager
+async def open_archive(config: Config, island: Island | None = None) -> AsyncIterator[StatsArchive]:
+    """MongoDB where it is configured, else a SQLite file in the state directory.
 
-
-def open_archive(config: Config, island: Island | None) -> AbstractAsyncContextManager[StatsArchive]:
-    """MongoDB on `island` when it is configured, else a SQLite file in the state directory.
-
-    A MongoDB that is away shows at the first call, not here. Raises ConfigError when the URI or the file cannot be
-    used.
+    MongoDB lives on `island`, on one of its own if there is none. A server that is away shows at the first call, not
+    here. Raises ConfigError when the URI or the file cannot be used.
     """
-    keep = Keep(
-        history_ms=int(config.stats.history_days * DAY_MS), overview_ms=int(config.stats.overview_hours * 3_600_000)
-    )
-    if not config.mongodb.is_external:
-        from ..adapters.sqlite.archive import open_sqlite_archive
+    from ..adapters.sqlite.archive import open_sqlite_archive
 
-        return open_sqlite_archive(config.state_dir / "stats.db", keep=keep)
-    assert island is not None, "MongoDB needs the island: see needs_island"
+    stats, mongodb = config.stats, config.mongodb
+    keep = Keep(history_ms=int(stats.history_days * DAY_MS), overview_ms=int(stats.overview_hours * HOUR_MS))
+    if not mongodb.is_external:
+        async with open_sqlite_archive(config.state_dir / "statistics.db", keep=keep) as file:
+            yield file
+        return
     from ..adapters.island.mongo import open_mongo_archive
 
-    mongodb = config.mongodb
-    return open_mongo_archive(
-        island,
-        mongodb.uri.reveal(),
-        database=mongodb.database,
-        pool_max=mongodb.pool_max,
-        pool_min=mongodb.pool_min,
-        keep=keep,
-    )
+    async with AsyncExitStack() as stack:
+        server = open_mongo_archive(
+            island or await stack.enter_async_context(open_island()),
+            mongodb.uri.reveal(),
+            database=mongodb.database,
+            pool_max=mongodb.pool_max,
+            pool_min=mongodb.pool_min,
+            keep=keep,
+        )
+        yield await stack.enter_async_context(server)

@@ -23,31 +23,31 @@ def now() -> float:
 
 async def test_without_mongodb_they_are_in_a_file_of_the_state_directory(tmp_path: Path) -> None:
     config = load_config(None, {"MOONXD_DAEMON__STATE_DIR": str(tmp_path)}).config
-    assert not wiring.needs_island(config)
-    async with wiring.open_archive(config, None) as archive:
+    async with wiring.open_archive(config) as archive:
         await archive.put_chains([chain()])
         assert await archive.chains() == (chain(),)
-    assert (tmp_path / "stats.db").stat().st_mode & 0o777 == 0o600
+    assert (tmp_path / "statistics.db").stat().st_mode & 0o777 == 0o600
 
 
 @pytest.mark.mongo
 async def test_with_one_they_are_there(tmp_path: Path, mongo_uri: str) -> None:
     environ = {"MOONXD_DAEMON__STATE_DIR": str(tmp_path), "MONGODB_URI": mongo_uri, "MONGODB_MAX_POOL_SIZE": "2"}
     config = load_config(None, environ).config
-    assert wiring.needs_island(config)
     async with open_island() as island, wiring.open_archive(config, island) as archive:
         await archive.put_bridges([bridge()])
         assert await archive.bridges() == (bridge(),)
-    assert not (tmp_path / "stats.db").exists()
+    async with wiring.open_archive(config) as archive:
+        assert await archive.bridges() == (bridge(),)
+    assert not (tmp_path / "statistics.db").exists()
 
 
 async def test_a_torn_file_is_set_aside_and_stops_nobody(tmp_path: Path) -> None:
-    path = tmp_path / "stats.db"
+    path = tmp_path / "statistics.db"
     path.write_bytes(b"this is no database at all\n" * 200)
     async with open_sqlite_archive(path, now=now) as archive:
         await archive.put_chains([chain()])
         assert await archive.chains() == (chain(),)
-    assert (tmp_path / "stats.db.torn").read_bytes().startswith(b"this is no")
+    assert (tmp_path / "statistics.db.torn").read_bytes().startswith(b"this is no")
 
 
 async def test_the_ledgers_file_is_not_taken_for_statistics(tmp_path: Path) -> None:
@@ -62,7 +62,7 @@ async def test_the_ledgers_file_is_not_taken_for_statistics(tmp_path: Path) -> N
 async def test_what_is_too_old_goes_with_the_next_write(tmp_path: Path) -> None:
     clock = [START_MS / 1000]
     window = {"since_ms": 0, "until_ms": START_MS * 2, "step_s": 1e9}
-    async with open_sqlite_archive(tmp_path / "stats.db", now=lambda: clock[0]) as archive:
+    async with open_sqlite_archive(tmp_path / "statistics.db", now=lambda: clock[0]) as archive:
         await archive.put_chains([chain(START_MS), chain(START_MS + 60_000)])
         clock[0] += 30 * 86400 + 1
         (point,) = await archive.chain_history(8453, **window)
@@ -75,7 +75,7 @@ async def test_what_is_too_old_goes_with_the_next_write(tmp_path: Path) -> None:
 
 
 async def test_a_row_that_a_newer_version_wrote_is_replaced(tmp_path: Path) -> None:
-    path = tmp_path / "stats.db"
+    path = tmp_path / "statistics.db"
     async with open_sqlite_archive(path, now=now) as archive:
         await archive.put_chains([chain(), chain(chain_id=1)])
         with closing(sqlite3.connect(path)) as other, other:
