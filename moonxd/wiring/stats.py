@@ -29,8 +29,10 @@ async def open_archive(config: Config, island: Island | None = None) -> AsyncIte
     from ..adapters.island.mongo import open_mongo_archive
 
     async with AsyncExitStack() as stack:
+        if island is None:
+            island = await stack.enter_async_context(open_island())
         server = open_mongo_archive(
-            island or await stack.enter_async_context(open_island()),
+            island,
             mongodb.uri.reveal(),
             database=mongodb.database,
             pool_max=mongodb.pool_max,
