@@ -299,6 +299,8 @@ class Stats(Section, frozen=True, kw_only=True):
     heads_block_time_s: Annotated[
         float, Key("Heads are subscribed to (chains.X.ws_url) where blocks take at least this", low=0)
     ] = 1.0
+    history_days: Annotated[float, Key("How long samples of chains and bridges are kept", low=0.01)] = 30.0
+    overview_hours: Annotated[float, Key("How long overviews are kept", low=0.1)] = 24.0
     lifi: LiFi = LiFi()
     relay: Relay = Relay()
     oneinch: OneInch = OneInch()
@@ -307,7 +309,7 @@ class Stats(Section, frozen=True, kw_only=True):
 
 
 class MongoDb(Section, frozen=True, kw_only=True):
-    """MongoDB holds the statistics for their readers. With nothing set here they live in SQLite."""
+    """MongoDB holds the statistics for their readers. With nothing set here they live in SQLite, in statistics.db."""
 
     mode: Annotated[
         str,

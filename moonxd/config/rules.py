@@ -19,7 +19,6 @@ PARTS = {"redis": "embedded", "database": "embedded", "kafka": "off", "mongodb":
 NOT_BUILT = (
     "daemon.service_name",
     "kafka",
-    "mongodb",
     "core_service",
 )
 #: Keys that are accepted for an old .env only.

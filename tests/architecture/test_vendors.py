@@ -33,6 +33,7 @@ VENDORS = {
     "wsproto": ("moonxd.sim.*",),
     "prometheus_client": ("moonxd.telemetry", "moonxd.metrics"),
     "cronsim": ("moonxd.config.cron",),
+    "pymongo": ("moonxd.adapters.island.*",),
     "tomli_w": ("moonxd.config.*",),
     "typer": ("moonxd.cli.*", "moonxd.sim.__main__"),
     "rich": ("moonxd.cli.*", "tui.*"),

@@ -7,6 +7,7 @@ that kill them), `mongo_client` (pymongo, synchronous, to look at what was writt
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import subprocess
@@ -28,6 +29,8 @@ URL_VARIABLE = "MOONXD_TEST_MONGODB_URL"
 _READY_WITHIN_S = 30.0
 #: pymongo's own tasks of a client that a test looks with must not wait for a server that was killed.
 _SHORT = {"serverSelectionTimeoutMS": 2_000, "connectTimeoutMS": 2_000, "socketTimeoutMS": 10_000}
+#: pymongo leaves a socket to the garbage collector when its client is closed while its monitor still connects.
+_LEFT_TO_THE_COLLECTOR = pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning")
 
 
 class MongoServer:
@@ -112,13 +115,15 @@ def _mongo_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
 
 
 @pytest.fixture
-def mongo_uri(_mongo_host: Callable[[str], str]) -> Iterator[str]:
+def mongo_uri(request: pytest.FixtureRequest, _mongo_host: Callable[[str], str]) -> Iterator[str]:
     """The URI of a database of this test alone."""
+    request.node.add_marker(_LEFT_TO_THE_COLLECTOR)
     name = f"moonxd_test_{uuid4().hex[:12]}"
     uri = _mongo_host(name)
     yield uri
     with MongoClient[dict[str, Any]](uri, **_SHORT) as client:
         client.drop_database(name)
+    gc.collect()
 
 
 @pytest.fixture
@@ -128,8 +133,11 @@ def mongo_client(mongo_uri: str) -> Iterator[MongoClient[dict[str, Any]]]:
 
 
 @pytest.fixture
-def start_mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., MongoServer]]:
+def start_mongo(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., MongoServer]]:
     """A factory of servers that belong to one test alone; takes the server's arguments."""
+    request.node.add_marker(_LEFT_TO_THE_COLLECTOR)
     servers: list[MongoServer] = []
 
     def start(*arguments: str) -> MongoServer:
@@ -141,3 +149,4 @@ def start_mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[.
     yield start
     for server in servers:
         server.kill()
+    gc.collect()
