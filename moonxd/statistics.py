@@ -45,15 +45,14 @@ _JITTER_S = 2.0
 class Bureau:
     """What the collectors have of their own: their probes must not wait for syncs, nor syncs for them."""
 
-    archive: Archivist
     transport: Transport
     quota: Quota
 
 
 @asynccontextmanager
 async def open_bureau(config: Config, redis: Redis) -> AsyncGenerator[Bureau]:
-    async with open_transport() as transport, wiring.open_archive(config) as archive:
-        yield Bureau(Archivist(archive), transport, wiring.quota(config, redis))
+    async with open_transport() as transport:
+        yield Bureau(transport, wiring.quota(config, redis))
 
 
 class Statistics:
@@ -71,8 +70,9 @@ class Statistics:
         telemetry: Telemetry,
         children_now: Callable[[], tuple[ChildView, ...]],
     ) -> None:
-        section, archive, transport = config.stats, bureau.archive, bureau.transport
-        self._archive = archive
+        section, transport = config.stats, bureau.transport
+        self._config = config
+        self._archive = archive = Archivist(on_report=telemetry.archive)
         self._redis = redis
         self._telemetry = telemetry
         self._children_now = children_now
@@ -103,7 +103,7 @@ class Statistics:
 
     def children(self) -> tuple[Child, ...]:
         return (
-            Child(name="stats-archive", body=self._archive.run, critical=False),
+            Child(name="stats-archive", body=self._keep_archive, critical=False),
             Child(name="stats-office", body=self._office.run, critical=False),
             Child(name="heads", body=partial(self._office.while_held, self._heads.run), critical=False),
             Child(name="markets", body=partial(self._office.while_held, self._markets.run), critical=False),
@@ -129,6 +129,15 @@ class Statistics:
             on_start=partial(self._newsroom.started, name) if is_told else None,
             on_end=partial(self._ended, name, is_told),
         )
+
+    async def _keep_archive(self, ready: Callable[[], None]) -> None:
+        """Open it, and write what waits; what is put before and between is kept in memory."""
+        async with wiring.open_archive(self._config) as archive:
+            self._archive.use(archive)
+            try:
+                await self._archive.run(ready)
+            finally:
+                self._archive.use(None)
 
     async def _ended(
         self, name: str, is_told: bool, outcome: str, took_s: float, found: Round | None, error: str | None

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
-from ..adapters.island.loop import Island, open_island
 from ..config import Config
 from ..domain.archive import DAY_MS, HOUR_MS, Keep
 from ..ports import StatsArchive
 
 
 @asynccontextmanager
-async def open_archive(config: Config, island: Island | None = None) -> AsyncIterator[StatsArchive]:
+async def open_archive(config: Config) -> AsyncIterator[StatsArchive]:
     """MongoDB where it is configured, else a SQLite file in the state directory.
 
-    MongoDB lives on `island`, on one of its own if there is none. A server that is away shows at the first call, not
-    here. Raises ConfigError when the URI or the file cannot be used.
+    A server that is away shows at the first call, not here. Raises ConfigError when the URI or the file cannot be
+    used, and Transient in the midst of it when the thread that MongoDB lives on dies.
     """
     from ..adapters.sqlite.archive import open_sqlite_archive
 
@@ -28,9 +27,7 @@ async def open_archive(config: Config, island: Island | None = None) -> AsyncIte
         return
     from ..adapters.island.mongo import open_mongo_archive
 
-    async with AsyncExitStack() as stack:
-        if island is None:
-            island = await stack.enter_async_context(open_island())
+    async with living_island() as island:
         server = open_mongo_archive(
             island,
             mongodb.uri.reveal(),
@@ -39,4 +36,5 @@ async def open_archive(config: Config, island: Island | None = None) -> AsyncIte
             pool_min=mongodb.pool_min,
             keep=keep,
         )
-        yield await stack.enter_async_context(server)
+        async with server as archive:
+            yield archive
