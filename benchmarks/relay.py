@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -60,7 +61,7 @@ def event_of(number: int) -> Event:
         version="0",
         at_ms=time.time_ns() // 1000,
     )
-    return completed(about, result=_RESULT)
+    return completed(about, result=_RESULT, total_value_usd=Decimal("1234.5"), tokens_total=12)
 
 
 class _Stamped(msgspec.Struct):
