@@ -111,14 +111,18 @@ def _classpath() -> str:
 
 
 class KafkaServer:
-    """One broker in `directory`. Started by the constructor; `settings` are lines added to server.properties."""
+    """One broker in `directory`. Started by the constructor; `settings` are lines added to server.properties.
 
-    def __init__(self, directory: Path, *, settings: str = "") -> None:
+    With `behind`, clients of the plain listener are sent to that port, where the test has something in between.
+    """
+
+    def __init__(self, directory: Path, *, settings: str = "", behind: int | None = None) -> None:
         self.directory = directory
         self.version = kafka_version()
         self._java = ["java", *_JVM, "-cp", _classpath()]
         directory.mkdir(parents=True, exist_ok=True)
         self.ports = {name: _unused_port() for name in (*LISTENERS, "CONTROLLER")}
+        self.behind = behind
         self.tls = self._certificates()
         self.client_tls = self._client_certificate()
         self._configuration = directory / "server.properties"
@@ -159,11 +163,12 @@ class KafkaServer:
         ports = self.ports
         names = [*LISTENERS, "CONTROLLER"]
         protocols = {**LISTENERS, "CONTROLLER": "PLAINTEXT"}
+        seen = {**ports, "PLAIN": self.behind or ports["PLAIN"]}
         lines = [
             f"log.dirs={data}",
             f"controller.quorum.voters=1@localhost:{ports['CONTROLLER']}",
             "listeners=" + ",".join(f"{name}://localhost:{ports[name]}" for name in names),
-            "advertised.listeners=" + ",".join(f"{name}://localhost:{ports[name]}" for name in LISTENERS),
+            "advertised.listeners=" + ",".join(f"{name}://localhost:{seen[name]}" for name in LISTENERS),
             "listener.security.protocol.map=" + ",".join(f"{name}:{protocols[name]}" for name in names),
             f"ssl.keystore.location={self.directory / 'keystore.pem'}",
             f"ssl.truststore.location={self.tls.ca}",
