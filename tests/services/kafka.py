@@ -52,7 +52,7 @@ _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 _READY_WITHIN_S = 60.0
 _JVM = (
     "-Xmx256m", "-Xms64m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-XX:-UsePerfData",
-    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dfile.encoding=UTF-8", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
 )  # fmt: skip
 _SETTINGS = """
 process.roles=broker,controller
@@ -256,6 +256,13 @@ class KafkaServer:
             await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=topic_configs)])
 
         self.ask(create)
+
+    def java(self, tool: str, *options: str, text: str = "") -> str:
+        """Run one of Kafka's own command-line clients with `text` on its standard input; what it printed. Blocks."""
+        command = [*self._java, f"org.apache.kafka.tools.{tool}", "--bootstrap-server", self.address(), *options]
+        done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=60)
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode()
 
     def ask(self, question: Callable[[AIOKafkaAdminClient], Coroutine[Any, Any, Any]]) -> Any:
         """Ask over the admin API, on a loop and in a thread of its own; blocks."""
