@@ -207,7 +207,7 @@ def _publishing(site: Site) -> tuple[Publishing, Child | None]:
     with_sinks, island = None, None
     if section.is_external:
         # aiokafka is loaded only where it is used.
-        from .wiring.events import SharedIsland, sinks
+        from .wiring.publishing import SharedIsland, sinks
 
         shared = SharedIsland()
         with_sinks = sinks(site.config, shared)

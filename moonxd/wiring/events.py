@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from functools import partial
 
+from ..adapters.island.kafka.feed import open_kafka_feed
 from ..adapters.island.kafka.settings import KafkaSettings
 from ..adapters.island.kafka.sink import open_kafka_sink
+from ..adapters.island.kafka.topic import open_kafka_topic
 from ..adapters.island.loop import Island
-from ..adapters.island.shared import SharedIsland
 from ..config import Config
-from ..ports import Sink
+from ..ports import Feed, Sink, Topic
 
 
 def kafka_settings(config: Config) -> KafkaSettings:
@@ -33,19 +32,19 @@ def kafka_settings(config: Config) -> KafkaSettings:
 
 
 def open_sink(config: Config, island: Island) -> AbstractAsyncContextManager[Sink]:
-    """A producer for as long as the block. Raises Transient while no broker answers, ConfigError when one refuses."""
+    """A producer as long as the block. Raises Transient while no broker answers, ConfigError when one refuses us."""
     return open_kafka_sink(island, kafka_settings(config))
 
 
-__all__ = ["SharedIsland", "kafka_settings", "open_sink", "sinks"]
+def open_feed(config: Config, island: Island) -> AbstractAsyncContextManager[Feed]:
+    """User activities, shared with the other daemons of kafka.group. Raises like `open_sink`."""
+    kafka = config.kafka
+    return open_kafka_feed(island, kafka_settings(config), (kafka.topics.user_activities,), kafka.group)
 
-OpenSink = Callable[[], AbstractAsyncContextManager[Sink]]
 
-
-def sinks(config: Config, island: SharedIsland) -> Callable[[Callable[[OpenSink], Awaitable[None]]], Awaitable[None]]:
-    """Runs work with a maker of producers, as long as `island` lives."""
-
-    async def run(work: Callable[[OpenSink], Awaitable[None]]) -> None:
-        await island.alongside(lambda current: work(partial(open_sink, config, current)))
-
-    return run
+def open_topic(
+    config: Config, island: Island, topic: str, *, since: float | None = None
+) -> AbstractAsyncContextManager[Topic]:
+    """What a topic holds, from its beginning or from the moment `since`. Raises like `open_sink`, and Permanent when
+    there is no such topic."""
+    return open_kafka_topic(island, kafka_settings(config), topic, since=since)

@@ -14,10 +14,10 @@ from contextlib import asynccontextmanager, suppress
 import trio
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
-from aiokafka.partitioner import murmur2
 
 from ....domain.errors import SinkBroken, Transient, Undeliverable
 from ....domain.message import Message
+from ....domain.partition import partition_of
 from ..loop import Island
 from .ending import end_producer
 from .errors import TOO_LARGE, mapped
@@ -56,8 +56,7 @@ class KafkaSink:
         if known is None or known[0] <= trio.current_time():
             count = await self._island.call(self._count, topic)
             known = self._counts[topic] = trio.current_time() + _COUNT_S, count
-        hashed: int = murmur2(key.encode())
-        return (hashed & 0x7FFFFFFF) % known[1]
+        return partition_of(key, known[1])
 
     async def send(self, messages: Sequence[Message]) -> None:
         if messages:
