@@ -98,7 +98,6 @@ class Line:
         self._timed = timed
         self.relay = Relay(
             ledger.publication(),
-            self._sink,
             topics={},
             patience=Patience(),
             notify=lambda *what: print(*what, file=sys.stderr),
@@ -106,7 +105,7 @@ class Line:
         )
 
     @asynccontextmanager
-    async def _sink(self) -> AsyncIterator[Sink]:
+    async def sink(self) -> AsyncIterator[Sink]:
         async with self._open() as sink:
             if self._timed:
                 self.sinks.append(TimedSink(sink))
@@ -114,7 +113,9 @@ class Line:
 
 
 async def _emptied(ledger: Any) -> None:
-    while await ledger.backlog():
+    while True:
+        if not await ledger.backlog():
+            return
         await trio.sleep(0.02)
 
 
@@ -130,13 +131,13 @@ async def drain(opener: Opener, settings: KafkaSettings, count: int) -> dict[str
         await _tell(ledger, 1000)
         async with trio.open_nursery() as nursery:
             # The first thousand make the topic and the connections.
-            nursery.start_soon(line.relay.run, lambda: None)
+            nursery.start_soon(line.relay.run, lambda: None, line.sink)
             await _emptied(ledger)
             nursery.cancel_scope.cancel()
         await _tell(ledger, count)
         began, cpu = time.perf_counter(), time.process_time()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(line.relay.run, lambda: None)
+            nursery.start_soon(line.relay.run, lambda: None, line.sink)
             await _emptied(ledger)
             took = time.perf_counter() - began
             nursery.cancel_scope.cancel()
@@ -164,7 +165,7 @@ async def lag(
     async with opener() as ledger, open_island() as island:
         line = Line(ledger, island, settings, timed=True)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(line.relay.run, lambda: None)
+            nursery.start_soon(line.relay.run, lambda: None, line.sink)
             await _tell(ledger, 100)
             await _emptied(ledger)
             line.sinks[-1].lags.clear()

@@ -28,9 +28,10 @@ from .domain.breakers import Breakers
 from .domain.job import Job, Outcome
 from .membership import Hands, Membership
 from .metrics import Metrics
+from .publishing import Publishing
 from .scheduling import PeriodicSyncs
 from .sources import Sources
-from .supervisor import Supervisor
+from .supervisor import Child, Supervisor
 from .telemetry import Telemetry
 from .version import VERSION
 from .wiring import Database
@@ -80,6 +81,9 @@ class Parts:
     sampler: Sampler
     plane: ControlPlane
     periodic: PeriodicSyncs
+    publishing: Publishing
+    #: What asyncio is needed for runs on it; None when nothing needs it.
+    island: Child | None
     pruner: Pruner
     alarm: FailureAlarm
     announcer: Announcer
@@ -96,7 +100,8 @@ def assemble(site: Site) -> Parts:
     attempts, consumer = _workers(site, leases, periodic, announcer)
     heads = _heads(config)
     hands = Hands(0 if heads else config.worker.slots, consumer, attempts)
-    sampler = _sampler(site, hands)
+    publishing, island = _publishing(site)
+    sampler = _sampler(site, hands, publishing)
     metrics = Metrics(site.telemetry, sampler.sample, site.queue.oldest_waiting)
     membership = _membership(site, hands, worker_verbs(sampler, metrics), is_worker=not heads)
     cluster = _cluster(site, membership, heads) if heads else None
@@ -115,6 +120,8 @@ def assemble(site: Site) -> Parts:
         sampler=sampler,
         plane=ControlPlane(deps),
         periodic=periodic,
+        publishing=publishing,
+        island=island,
         pruner=wiring.pruner(config, site.ledger),
         alarm=wiring.failure_alarm(config, site.ledger, site.notices),
         announcer=announcer,
@@ -204,7 +211,23 @@ def _workers(
     return attempts, consumer
 
 
-def _sampler(site: Site, hands: Hands) -> Sampler:
+def _publishing(site: Site) -> tuple[Publishing, Child | None]:
+    """The publisher, and the part that it runs on."""
+    section = site.config.kafka
+    with_sinks, island = None, None
+    if section.is_external:
+        # aiokafka is loaded only where it is used.
+        from .wiring.publishing import SharedIsland, sinks
+
+        shared = SharedIsland()
+        with_sinks = sinks(site.config, shared)
+        island = Child(name="island", body=shared.run, critical=False)
+    clock = wiring.WallClock()
+    publishing = Publishing(section, site.ledger.publication(), with_sinks, clock, site.telemetry, site.notices)
+    return publishing, island
+
+
+def _sampler(site: Site, hands: Hands, publishing: Publishing) -> Sampler:
     return Sampler(
         identity=wiring.identity(site.config, site.worker, site.redis.settings.where, site.started_at),
         queue=site.queue,
@@ -214,6 +237,7 @@ def _sampler(site: Site, hands: Hands) -> Sampler:
         slots=hands.slots,
         state=site.state,
         breakers=site.breakers.views,
+        outbox=publishing.view,
     )
 
 

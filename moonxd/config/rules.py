@@ -19,7 +19,8 @@ PARTS = {"redis": "embedded", "database": "embedded", "kafka": "off", "mongodb":
 NOT_BUILT = (
     "daemon.service_name",
     "chains.*.ws_url",
-    "kafka",
+    "kafka.group",
+    "kafka.websocket_topic",
     "stats",
     "mongodb",
     "core_service",
