@@ -240,6 +240,7 @@ class Daemon:
             Child(name="control", body=partial(self._run_control, parts.plane)),
             *((parts.island,) if parts.island else ()),
             *parts.publishing.children(),
+            *parts.listening.children(),
             Child(name="breakers", body=parts.keeper.run, critical=False),
             Child(name="chains", body=parts.sources.run),
             Child(name="leases", body=parts.leases.run),

@@ -26,6 +26,8 @@ from .control.probe import probe
 from .control.server import ControlPlane
 from .domain.breakers import Breakers
 from .domain.job import Job, Outcome
+from .domain.mirror import mirrored
+from .listening import Listening
 from .membership import Hands, Membership
 from .metrics import Metrics
 from .publishing import Publishing
@@ -82,6 +84,7 @@ class Parts:
     plane: ControlPlane
     periodic: PeriodicSyncs
     publishing: Publishing
+    listening: Listening
     #: What asyncio is needed for runs on it; None when nothing needs it.
     island: Child | None
     pruner: Pruner
@@ -100,13 +103,13 @@ def assemble(site: Site) -> Parts:
     attempts, consumer = _workers(site, leases, periodic, announcer)
     heads = _heads(config)
     hands = Hands(0 if heads else config.worker.slots, consumer, attempts)
-    publishing, island = _publishing(site)
+    publishing, listening, island = _publishing(site, periodic)
     sampler = _sampler(site, hands, publishing)
     metrics = Metrics(site.telemetry, sampler.sample, site.queue.oldest_waiting)
     membership = _membership(site, hands, worker_verbs(sampler, metrics), is_worker=not heads)
     cluster = _cluster(site, membership, heads) if heads else None
     deps = _deps(site, hands, attempts, periodic, membership, whole(sampler, metrics, cluster))
-    deps = replace(deps, news=announcer, seen=periodic.activity.note)
+    deps = replace(deps, news=announcer, seen=periodic.activity.note, resend=publishing.resend)
     if cluster is not None:
         deps = replace(deps, pause_worker=cluster.pause, restart_workers=cluster.restart)
     return Parts(
@@ -121,6 +124,7 @@ def assemble(site: Site) -> Parts:
         plane=ControlPlane(deps),
         periodic=periodic,
         publishing=publishing,
+        listening=listening,
         island=island,
         pruner=wiring.pruner(config, site.ledger),
         alarm=wiring.failure_alarm(config, site.ledger, site.notices),
@@ -211,20 +215,32 @@ def _workers(
     return attempts, consumer
 
 
-def _publishing(site: Site) -> tuple[Publishing, Child | None]:
-    """The publisher, and the part that it runs on."""
+def _publishing(site: Site, periodic: PeriodicSyncs) -> tuple[Publishing, Listening, Child | None]:
+    """What speaks to Kafka, and the part that it runs on."""
     section = site.config.kafka
-    with_sinks, island = None, None
+    with_sinks, with_feed, island = None, None, None
     if section.is_external:
         # aiokafka is loaded only where it is used.
-        from .wiring.publishing import SharedIsland, sinks
+        from .wiring.publishing import SharedIsland, feeds, sinks
 
         shared = SharedIsland()
         with_sinks = sinks(site.config, shared)
+        if site.config.events.consume_activity:
+            with_feed = feeds(site.config, shared)
         island = Child(name="island", body=shared.run, critical=False)
     clock = wiring.WallClock()
-    publishing = Publishing(section, site.ledger.publication(), with_sinks, clock, site.telemetry, site.notices)
-    return publishing, island
+    publishing = Publishing(
+        section,
+        site.ledger.publication(),
+        with_sinks,
+        clock,
+        site.telemetry,
+        site.notices,
+        mirror=lambda stored: mirrored(stored, section.websocket_topic or ""),
+    )
+    active_s = site.config.scheduler.active_s
+    listening = Listening(with_feed, periodic.activity.record, active_s=active_s, telemetry=site.telemetry)
+    return publishing, listening, island
 
 
 def _sampler(site: Site, hands: Hands, publishing: Publishing) -> Sampler:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
@@ -12,6 +12,9 @@ from .agents.outbox import OutboxWatch, Rule, Standing
 from .agents.relay import Mirror, Patience, Relay
 from .api.schema import Outbox
 from .config.outlets import Kafka
+from .domain.errors import single
+from .domain.ledger import StoredEvent
+from .domain.message import message_of
 from .ports import Clock, Publication, Sink
 from .supervisor import Child, Restarts
 from .telemetry import Telemetry
@@ -53,11 +56,12 @@ class Publishing:
     ) -> None:
         self._is_on = with_sinks is not None and section.publish
         self._with_sinks = with_sinks
+        self._topics = topics_of(section)
         self._telemetry = telemetry
         self._notices = notices
         self._relay = Relay(
             publication,
-            topics=topics_of(section),
+            topics=self._topics,
             patience=Patience(first_s=section.retry_min_s, longest_s=section.retry_max_s, failures=section.retries),
             notify=self._notify,
             meter=telemetry,
@@ -80,6 +84,28 @@ class Publishing:
             Child(name="outbox", body=self._watch.run, critical=False),
             Child(name="publisher", body=self._run, critical=False, restarts=_RESTARTS, trouble=self._relay.trouble),
         )
+
+    @property
+    def resend(self) -> Callable[[Sequence[StoredEvent]], Awaitable[None]] | None:
+        """Sends events again that were published before; None where there is no Kafka."""
+        return self._resend if self._with_sinks is not None else None
+
+    async def _resend(self, events: Sequence[StoredEvent]) -> None:
+        """In the order given, through a producer of its own; the mirror is for what is new."""
+
+        async def work(open_sink: OpenSink) -> None:
+            async with open_sink() as sink:
+                messages = []
+                for stored in events:
+                    topic = self._topics.get(stored.event.topic, stored.event.topic)
+                    messages.append(message_of(stored, topic, await sink.partition(topic, stored.event.key)))
+                await sink.send(messages)
+
+        assert self._with_sinks is not None, "asked of a daemon without Kafka"
+        try:
+            await self._with_sinks(work)
+        except ExceptionGroup as group:
+            raise single(group) from group
 
     async def flush(self) -> None:
         """Let what is committed leave before the daemon does; bounded, and at once when nothing leaves anyway."""

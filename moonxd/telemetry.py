@@ -101,6 +101,9 @@ class Telemetry:
         self._slots_told: dict[str, int] = {}
         # Unknown until measured: 0 would alarm somebody on a daemon that measures nothing.
         self._fresh.set(math.nan)
+        self._heard = Counter(
+            "moonxd_activity_messages", "Messages about users by what became of them", ["result"], registry=reg
+        )
         self._published = Counter("kafka_events_published", "Messages that Kafka acknowledged", ["topic"], registry=reg)
         self._publishing = Histogram(
             "kafka_publish_duration_seconds", "From handing a page over until all of it is acknowledged",
@@ -155,6 +158,11 @@ class Telemetry:
             (self._failed.labels(kind) if outcome == "failed" else self._retried).inc()
         if outcome in self._totals:
             self._totals[outcome] += 1
+
+    def activities_heard(self, counts: Mapping[str, int]) -> None:
+        """Messages about users by what became of them: touched | ignored | stale | malformed."""
+        for result, count in counts.items():
+            self._heard.labels(result).inc(count)
 
     def turned_away(self, guard: str) -> None:
         """A job that was not let in. `guard`: rate-limit | breaker."""

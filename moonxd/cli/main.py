@@ -32,7 +32,7 @@ COMMANDS = {
     "users": "users",
     "schedule": "schedule",
     "operations": "ledger",
-    "events": "ledger",
+    "events": "events",
     "config": "config",
     "migrate": "migrate",
     "tokens": "tokens",

@@ -38,10 +38,19 @@ _decode = msgspec.json.Decoder(_Stats).decode
 
 
 def mirrored(stored: StoredEvent, topic: str) -> tuple[Message, ...]:
-    """What an event becomes on `topic`: nothing, itself, or a message per chain or provider. Equal keys stay in order."""
+    """What an event becomes on `topic`: nothing, itself, or a message per chain or provider."""
     event = stored.event
     if event.type.startswith(("portfolio.", "sync.")):
         return (_message(stored, topic, event.key, event.type, event.body),)
+    try:
+        return _statistics(stored, topic)
+    except (msgspec.MsgspecError, KeyError):
+        # Nobody's body but ours is asked for here.
+        return ()
+
+
+def _statistics(stored: StoredEvent, topic: str) -> tuple[Message, ...]:
+    event = stored.event
     if event.type == "stats.chain_performance_updated":
         said = _decode(event.body)
         return tuple(
