@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import sys
 import time
 from collections.abc import Iterator
@@ -33,8 +34,8 @@ Since = Annotated[
 After = Annotated[int, typer.Option(min=0, help="Only those behind this position.")]
 Limit = Annotated[int, typer.Option(min=1, max=1000, help="How many.")]
 
-#: Seconds of one long poll.
-_POLL_S = 20.0
+#: Seconds of one long poll; after each it is looked whether somebody still reads us.
+_POLL_S = 5.0
 #: What a line says of an event's data, the first ones that there are.
 _SAID = (
     "error", "reason", "message", "totalValueUsd", "tokensSync", "chainsSync", "attempt", "workerId", "syncType",
@@ -203,10 +204,20 @@ def _follow(daemon: Client, since: float | None, last: int, chosen: dict[str, An
     """The end of what is there, then whatever comes."""
     start = {"since": since} if since is not None else {"last": last}
     found = daemon.call(calls.events(limit=1000, **start, **chosen))
-    while True:
+    while _is_read():
         yield from found.events
         wait = 0.0 if found.more else _POLL_S
         found = daemon.call(calls.events(found.next, limit=1000, wait=wait, **chosen))
+
+
+def _is_read() -> bool:
+    """False once the other end of our pipe is closed, which nobody tells who does not write."""
+    poll = select.poll()
+    try:
+        poll.register(sys.stdout.fileno(), 0)
+    except (OSError, ValueError):
+        return True
+    return not poll.poll(0)
 
 
 def _line(one: EventView) -> str:
