@@ -2,7 +2,8 @@
 every room: wiring.py opens the outside, parts.py joins, this one says when each part runs.
 
 Start: redis-server (embedded) -> Redis, ledger -> control socket -> leases, janitor, stalled check -> consumer.
-Stop: stop claiming -> let running jobs finish until the deadline -> cancel and hand back the rest -> close in reverse.
+Stop: stop claiming -> let running jobs finish until the deadline -> cancel and hand back the rest -> publish what is
+committed -> close in reverse.
 """
 
 from __future__ import annotations
@@ -111,6 +112,8 @@ class Daemon:
                 on_ready()
             await self.stop.wait()
             await self._drain(parts)
+            # What the last jobs told leaves with them; a second signal leaves it to the next daemon.
+            await unless(self._hurry, parts.publishing.flush)
             # The private redis-server is not among them: it outlives the connections to it.
             for child in reversed(children):
                 await supervisor.stop_child(child.name)
@@ -240,6 +243,9 @@ class Daemon:
         consumer = Child(name="consumer", body=partial(self._run_consumer, parts.consumer))
         return (
             Child(name="control", body=partial(self._run_control, parts.plane)),
+            *((parts.island,) if parts.island else ()),
+            *parts.publishing.children(),
+            *parts.listening.children(),
             Child(name="breakers", body=parts.keeper.run, critical=False),
             Child(name="chains", body=parts.sources.run),
             Child(name="leases", body=parts.leases.run),

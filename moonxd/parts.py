@@ -26,15 +26,18 @@ from .control.probe import probe
 from .control.server import ControlPlane
 from .domain.breakers import Breakers
 from .domain.job import Job, Outcome
+from .domain.mirror import mirrored
+from .listening import Listening
 from .membership import Hands, Membership
 from .metrics import Metrics
+from .publishing import Publishing
 from .scheduling import PeriodicSyncs
 from .sources import Sources
 from .statistics import Bureau, Statistics
-from .supervisor import Supervisor
+from .supervisor import Child, Supervisor
 from .telemetry import Telemetry
 from .version import VERSION
-from .wiring import Database
+from .wiring import Database, SharedIsland
 from .worker.attempt import Attempts, Policy
 from .worker.consumer import Consumer
 from .worker.handler import Handler
@@ -83,6 +86,10 @@ class Parts:
     sampler: Sampler
     plane: ControlPlane
     periodic: PeriodicSyncs
+    publishing: Publishing
+    listening: Listening
+    #: What asyncio is needed for runs on it; None when nothing needs it.
+    island: Child | None
     pruner: Pruner
     alarm: FailureAlarm
     announcer: Announcer
@@ -101,13 +108,15 @@ def assemble(site: Site) -> Parts:
     attempts, consumer = _workers(site, leases, periodic, announcer)
     heads = _heads(config)
     hands = Hands(0 if heads else config.worker.slots, consumer, attempts)
-    sampler = _sampler(site, hands)
+    island = wiring.shared_island(config)
+    publishing, listening = _kafka(site, periodic, island)
+    sampler = _sampler(site, hands, publishing)
     metrics = Metrics(site.telemetry, sampler.sample, site.queue.oldest_waiting)
     membership = _membership(site, hands, worker_verbs(sampler, metrics), is_worker=not heads)
     cluster = _cluster(site, membership, heads) if heads else None
     deps = _deps(site, hands, attempts, periodic, membership, whole(sampler, metrics, cluster))
-    deps = replace(deps, news=announcer, seen=periodic.activity.note)
-    statistics = _statistics(site) if site.bureau is not None else None
+    deps = replace(deps, news=announcer, seen=periodic.activity.note, resend=publishing.resend)
+    statistics = _statistics(site, island) if site.bureau is not None else None
     if statistics is not None:
         deps = replace(deps, statistics=statistics.desk)
     if cluster is not None:
@@ -123,6 +132,9 @@ def assemble(site: Site) -> Parts:
         sampler=sampler,
         plane=ControlPlane(deps),
         periodic=periodic,
+        publishing=publishing,
+        listening=listening,
+        island=None if island is None else Child(name="island", body=island.run, critical=False),
         pruner=wiring.pruner(config, site.ledger),
         alarm=wiring.failure_alarm(config, site.ledger, site.notices),
         announcer=announcer,
@@ -165,11 +177,12 @@ def _cluster(site: Site, membership: Membership, count: int) -> Cluster:
     )
 
 
-def _statistics(site: Site) -> Statistics:
+def _statistics(site: Site, island: SharedIsland | None) -> Statistics:
     assert site.bureau is not None
     return Statistics(
         site.config,
         site.bureau,
+        wiring.with_archive(site.config, island),
         worker=site.worker,
         redis=site.redis,
         ledger=site.ledger,
@@ -227,7 +240,33 @@ def _workers(
     return attempts, consumer
 
 
-def _sampler(site: Site, hands: Hands) -> Sampler:
+def _kafka(site: Site, periodic: PeriodicSyncs, island: SharedIsland | None) -> tuple[Publishing, Listening]:
+    """What speaks to Kafka."""
+    section = site.config.kafka
+    with_sinks, with_feed = None, None
+    if section.is_external and island is not None:
+        # aiokafka is loaded only where it is used.
+        from .wiring.publishing import feeds, sinks
+
+        with_sinks = sinks(site.config, island)
+        if site.config.events.consume_activity:
+            with_feed = feeds(site.config, island)
+    clock = wiring.WallClock()
+    publishing = Publishing(
+        section,
+        site.ledger.publication(),
+        with_sinks,
+        clock,
+        site.telemetry,
+        site.notices,
+        mirror=lambda stored: mirrored(stored, section.websocket_topic or ""),
+    )
+    active_s = site.config.scheduler.active_s
+    listening = Listening(with_feed, periodic.activity.record, active_s=active_s, telemetry=site.telemetry)
+    return publishing, listening
+
+
+def _sampler(site: Site, hands: Hands, publishing: Publishing) -> Sampler:
     return Sampler(
         identity=wiring.identity(site.config, site.worker, site.redis.settings.where, site.started_at),
         queue=site.queue,
@@ -237,6 +276,7 @@ def _sampler(site: Site, hands: Hands) -> Sampler:
         slots=hands.slots,
         state=site.state,
         breakers=site.breakers.views,
+        outbox=publishing.view,
     )
 
 

@@ -26,7 +26,7 @@ from .domain.breakers import Breakers
 from .domain.chainwatch import Market
 from .domain.service_health import of_age, of_answer, of_state
 from .domain.stats import PartHealth, Round
-from .ports import Collector, LedgerUpkeep, Quota
+from .ports import Collector, LedgerUpkeep, Quota, StatsArchive
 from .stats.bridge_latency import BridgeLatency
 from .stats.chain_performance import ChainPerformance
 from .stats.overview import OverviewOf
@@ -34,6 +34,7 @@ from .stats.service_health import ServiceHealthOf
 from .supervisor import Child
 from .telemetry import Telemetry
 from .version import VERSION
+from .wiring import WithArchive
 
 #: When the daemon's own health is summed up: from memory, nothing is asked for it.
 HEALTH_CRON, HEALTH_TIMEOUT_S = "*/30 * * * * *", 5.0
@@ -62,6 +63,7 @@ class Statistics:
         self,
         config: Config,
         bureau: Bureau,
+        with_archive: WithArchive,
         *,
         worker: str,
         redis: Redis,
@@ -71,8 +73,10 @@ class Statistics:
         children_now: Callable[[], tuple[ChildView, ...]],
     ) -> None:
         section, transport = config.stats, bureau.transport
-        self._config = config
-        self._archive = archive = Archivist(on_report=telemetry.archive)
+        self._with_archive = with_archive
+        self._archive = archive = Archivist(
+            on_report=lambda report: telemetry.archive(waiting=report.pending, thinned=report.thinned)
+        )
         self._redis = redis
         self._telemetry = telemetry
         self._children_now = children_now
@@ -132,12 +136,15 @@ class Statistics:
 
     async def _keep_archive(self, ready: Callable[[], None]) -> None:
         """Open it, and write what waits; what is put before and between is kept in memory."""
-        async with wiring.open_archive(self._config) as archive:
+
+        async def write(archive: StatsArchive) -> None:
             self._archive.use(archive)
             try:
                 await self._archive.run(ready)
             finally:
                 self._archive.use(None)
+
+        await self._with_archive(write)
 
     async def _ended(
         self, name: str, is_told: bool, outcome: str, took_s: float, found: Round | None, error: str | None

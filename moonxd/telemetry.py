@@ -105,8 +105,13 @@ class Telemetry:
         self._collecting = Histogram(
             "moonxd_stats_collection_seconds", "Time of a round", ["job"], buckets=_RPC_BUCKETS, registry=reg
         )
+        self._samples = Gauge("moonxd_stats_samples_waiting", "Samples that the archive did not take yet", registry=reg)
+        self._thinned = Gauge("moonxd_stats_samples_thinned", "Samples left out since the start", registry=reg)
         # Unknown until measured: 0 would alarm somebody on a daemon that measures nothing.
         self._fresh.set(math.nan)
+        self._heard = Counter(
+            "moonxd_activity_messages", "Messages about users by what became of them", ["result"], registry=reg
+        )
         self._published = Counter("kafka_events_published", "Messages that Kafka acknowledged", ["topic"], registry=reg)
         self._publishing = Histogram(
             "kafka_publish_duration_seconds", "From handing a page over until all of it is acknowledged",
@@ -133,6 +138,11 @@ class Telemetry:
         """A round of statistics ended: ok | partial | failed | timeout."""
         self._collections.labels(job, outcome).inc()
         self._collecting.labels(job).observe(seconds)
+
+    def archive(self, *, waiting: int, thinned: int) -> None:
+        """Samples that wait for the archive, and how many were left out since the start because too many did."""
+        self._samples.set(waiting)
+        self._thinned.set(thinned)
 
     # ---- jobs ----------------------------------------------------------------------------------------------------
 
@@ -168,6 +178,11 @@ class Telemetry:
             (self._failed.labels(kind) if outcome == "failed" else self._retried).inc()
         if outcome in self._totals:
             self._totals[outcome] += 1
+
+    def activities_heard(self, counts: Mapping[str, int]) -> None:
+        """Messages about users by what became of them: touched | ignored | stale | malformed."""
+        for result, count in counts.items():
+            self._heard.labels(result).inc(count)
 
     def turned_away(self, guard: str) -> None:
         """A job that was not let in. `guard`: rate-limit | breaker."""

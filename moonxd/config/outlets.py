@@ -147,6 +147,16 @@ class Kafka(Section, frozen=True, kw_only=True):
     compression: Annotated[
         str, Key("Compression", ("KAFKA_COMPRESSION",), choices=("none", "gzip", "snappy", "lz4", "zstd"))
     ] = "none"
+    publish: Annotated[
+        bool, Key("Whether this daemon may publish events; one of those that may does at a time", embedded=True)
+    ] = True
+    lag_alert_s: Annotated[
+        float, Key("An unpublished event older than this is a system.alert; 0 never", low=0, embedded=True)
+    ] = 60.0
+    transaction_alert_s: Annotated[
+        float,
+        Key("So is a transaction in PostgreSQL that is open for longer than this; 0 never", low=0, embedded=True),
+    ] = 300.0
     group: Annotated[str, Key("Consumer group of the daemons that read user activities")] = "moonxd"
     websocket_topic: Annotated[
         str | None, Key("Mirror events to the WebSocket service's topic in its form", example="moonx.ws.events")

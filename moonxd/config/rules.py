@@ -18,7 +18,6 @@ PARTS = {"redis": "embedded", "database": "embedded", "kafka": "off", "mongodb":
 #: they appear.
 NOT_BUILT = (
     "daemon.service_name",
-    "kafka",
     "core_service",
 )
 #: Keys that are accepted for an old .env only.

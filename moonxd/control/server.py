@@ -38,6 +38,7 @@ from .dead import DEADLINE_S as REQUEUE_S
 from .deps import Deps
 from .dlq import DeadLetterOffice
 from .errors import Refused, answer, error_answer
+from .events import event_routes
 from .feed import Feed
 from .health import HealthChecks
 from .jobs import MAX_WAIT_S, Jobs
@@ -134,10 +135,10 @@ class ControlPlane:
             ("GET", "/dlq/{job_id:path}", office.show, DEADLINE_S),
             ("GET", "/portfolio/{wallet}", wallets.portfolio, DEADLINE_S),
             ("GET", "/operations", wallets.operations, DEADLINE_S),
-            ("GET", "/events", wallets.events, DEADLINE_S),
             ("GET", "/status", health.status, DEADLINE_S),
             ("GET", "/stream", self._stream, None),
             ("GET", "/version", health.version, DEADLINE_S),
+            *event_routes(self._deps, self._stopping),
             *user_routes(self._deps),
             *stats_routes(self._deps),
         ]

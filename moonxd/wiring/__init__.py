@@ -10,11 +10,13 @@ from .place import WallClock, identity, make_state_dir, worker_name
 from .policies import failure_alarm, guards, job_defaults, pruner, retention, window_check
 from .providers import new_sources, quota
 from .redis import connections, redis_settings
-from .stats import open_archive
+from .stats import SharedIsland, WithArchive, shared_island, with_archive
 
 __all__ = [
     "Database",
+    "SharedIsland",
     "WallClock",
+    "WithArchive",
     "bridge_probes",
     "chain_heads",
     "chain_probes",
@@ -30,13 +32,14 @@ __all__ = [
     "market_figures",
     "migrate_ledger",
     "new_sources",
-    "open_archive",
     "open_ledger",
     "postgres_dsn",
     "pruner",
     "quota",
     "redis_settings",
     "retention",
+    "shared_island",
     "window_check",
+    "with_archive",
     "worker_name",
 ]

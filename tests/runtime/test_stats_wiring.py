@@ -7,13 +7,14 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+import trio
 
 from moonxd import wiring
-from moonxd.adapters.island.loop import open_island
 from moonxd.adapters.sqlite.archive import open_sqlite_archive
 from moonxd.adapters.sqlite.ledger import open_sqlite_ledger
 from moonxd.config import load_config
 from moonxd.domain.errors import ConfigError
+from moonxd.ports import StatsArchive
 from tests.conformance.archive_data import START_MS, bridge, chain
 
 
@@ -23,9 +24,13 @@ def now() -> float:
 
 async def test_without_mongodb_they_are_in_a_file_of_the_state_directory(tmp_path: Path) -> None:
     config = load_config(None, {"MOONXD_DAEMON__STATE_DIR": str(tmp_path)}).config
-    async with wiring.open_archive(config) as archive:
+    assert wiring.shared_island(config) is None
+
+    async def work(archive: StatsArchive) -> None:
         await archive.put_chains([chain()])
         assert await archive.chains() == (chain(),)
+
+    await wiring.with_archive(config, None)(work)
     assert (tmp_path / "statistics.db").stat().st_mode & 0o777 == 0o600
 
 
@@ -33,11 +38,18 @@ async def test_without_mongodb_they_are_in_a_file_of_the_state_directory(tmp_pat
 async def test_with_one_they_are_there(tmp_path: Path, mongo_uri: str) -> None:
     environ = {"MOONXD_DAEMON__STATE_DIR": str(tmp_path), "MONGODB_URI": mongo_uri, "MONGODB_MAX_POOL_SIZE": "2"}
     config = load_config(None, environ).config
-    async with open_island() as island, wiring.open_archive(config, island) as archive:
+    island = wiring.shared_island(config)
+    assert island is not None
+
+    async def work(archive: StatsArchive) -> None:
         await archive.put_bridges([bridge()])
         assert await archive.bridges() == (bridge(),)
-    async with wiring.open_archive(config) as archive:
-        assert await archive.bridges() == (bridge(),)
+
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(island.run, lambda: None)
+        with trio.fail_after(20):
+            await wiring.with_archive(config, island)(work)
+        nursery.cancel_scope.cancel()
     assert not (tmp_path / "statistics.db").exists()
 
 
