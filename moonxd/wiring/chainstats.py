@@ -49,10 +49,11 @@ def chain_probes(
     return probes
 
 
-def chain_heads(config: Config) -> dict[int, Heads]:
+def chain_heads(config: Config, transport: Transport) -> dict[int, Heads]:
     """Subscriptions of the chains that have a WebSocket endpoint and whose heads are worth their price."""
     return {
-        chain.id: SocketHeads(url, timeout_s=config.chains.timeout_s) for chain, url, _ in _subscriptions(config)
+        chain.id: SocketHeads(transport, url, timeout_s=config.chains.timeout_s)
+        for chain, url, _ in _subscriptions(config)
     }
 
 

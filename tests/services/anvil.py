@@ -104,9 +104,14 @@ class AnvilChain:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def launch(self) -> None:
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def launch(self, port: int | None = None) -> None:
         """Start the process, on the main thread: it is to die with us. `await_ready` must follow."""
-        self.port = _unused_port()
+        self.port = port or _unused_port()
         self._process = subprocess.Popen(
             [*self._command, "--port", str(self.port)],
             env={**os.environ, "HOME": str(self._home)},
