@@ -18,6 +18,8 @@ PARTS = {"redis": "embedded", "database": "embedded", "kafka": "off", "mongodb":
 #: they appear.
 NOT_BUILT = (
     "daemon.service_name",
+    "alchemy.plan_units_per_month",
+    "chains.*.ws_url",
     "kafka",
     "stats",
     "mongodb",

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncGenerator, Iterator, Mapping
+from contextlib import asynccontextmanager
 from functools import partial
+from typing import NamedTuple
 
 from ..adapters.chains import (
     PUBLIC_ENDPOINTS,
@@ -15,22 +17,51 @@ from ..adapters.chains import (
     is_metered,
     look_units,
 )
-from ..adapters.rpc import Transport
+from ..adapters.rpc import Transport, open_transport
+from ..agents.heads import HeadsWatch
 from ..config import Config
 from ..domain.breakers import Breakers
 from ..domain.chain import Chain
 from ..domain.chaincost import Cost, budget_per_day, costs, heads_cost, statement
-from ..ports import ChainProbe, Heads, Quota
+from ..ports import ChainProbe, Heads, Quota, StatsArchive
+from ..stats.chain_performance import ChainPerformance, Markets
 from ..telemetry import Telemetry
 
+#: Probes and sockets of all chains; no more are ever open at a time per host.
+_CONNECTIONS = 20
 #: Whatever the schedule says, a metered endpoint is not looked at more often.
 _METERED_TICK_S = 60.0
+
+
+class ChainStatistics(NamedTuple):
+    """The collector, what follows heads beside it (a child of the daemon), and what they cost in sentences."""
+
+    collector: ChainPerformance
+    heads: HeadsWatch
+    cost: tuple[str, ...]
+
+
+@asynccontextmanager
+async def open_chain_statistics(
+    config: Config,
+    archive: StatsArchive,
+    breakers: Breakers,
+    quota: Quota,
+    telemetry: Telemetry,
+    markets: Markets | None = None,
+) -> AsyncGenerator[ChainStatistics]:
+    """Statistics of the enabled chains, on connections of their own: probes are not to wait for syncs."""
+    async with open_transport(connections=_CONNECTIONS) as transport:
+        probes = chain_probes(config, transport, breakers, quota, telemetry)
+        collector = ChainPerformance(probes, archive, markets=markets, heads=lambda chain_id: watch.seen(chain_id))
+        watch = HeadsWatch(chain_heads(config, transport), collector.usual_block_time)
+        yield ChainStatistics(collector, watch, cost_statement(config))
 
 
 def chain_probes(
     config: Config, transport: Transport, breakers: Breakers, quota: Quota, telemetry: Telemetry
 ) -> dict[int, tuple[ChainProbe, ...]]:
-    """By id of the enabled chains. `transport` should be the statistics' own: probes are not to wait for syncs."""
+    """By id of the enabled chains."""
     budget = _budget(config)
     meters = {cost.slug: Meter(every_s=cost.every_s, units_per_day=budget) for cost in metered_costs(config)}
     probes: dict[int, tuple[ChainProbe, ...]] = {}

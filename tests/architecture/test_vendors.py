@@ -12,7 +12,8 @@ from tests.services import ROOT
 
 EVERYWHERE = ("*",)
 WITH_A_LOOP = (
-    "moonxd.adapters.*", "moonxd.agents.*", "moonxd.control.*", "moonxd.jobs.*", "moonxd.sim.*", "moonxd.worker.*",
+    "moonxd.adapters.*", "moonxd.agents.*", "moonxd.control.*", "moonxd.jobs.*", "moonxd.sim.*", "moonxd.stats.*",
+    "moonxd.worker.*",
     "moonxd.cluster", "moonxd.daemon", "moonxd.metrics", "moonxd.ports.*", "moonxd.sources",
     "moonxd.supervisor", "moonxd.wiring.*", "moonxd.cli.serve", "moonxd.cli.migrate",
 )  # fmt: skip
@@ -29,6 +30,7 @@ VENDORS = {
     "starlette": ("moonxd.control.*",),
     "hypercorn": ("moonxd.control.*",),
     "wsproto": ("moonxd.sim.*",),
+    "trio_websocket": ("moonxd.adapters.chains.heads",),
     "prometheus_client": ("moonxd.telemetry", "moonxd.metrics"),
     "tomli_w": ("moonxd.config.*",),
     "typer": ("moonxd.cli.*", "moonxd.sim.__main__"),
