@@ -66,7 +66,7 @@ class ChainWatch:
     def observe(
         self, looks: Sequence[Look], heads: HeadsSeen | None, market: Market, now: float, *, is_network_up: bool
     ) -> ChainStats:
-        """The chain's row after one round. `looks`: of the endpoints whose turn it was."""
+        """The chain's row after one round. `looks`: of the endpoints that were looked at."""
         self._began_at = now if self._began_at is None else self._began_at
         good = [look for look in looks if look.outcome is Probe.OK and look.head is not None]
         self._note_newest(good, heads)
@@ -76,9 +76,10 @@ class ChainWatch:
         if looks:
             seen = self._seen(looks, rows, heads, block_time_s, now, is_network_up=is_network_up)
             self.standing = health.advance(self.standing, health.judge(seen, limits))
-        # Endpoints whose turn it was not stand as they were.
+        # Endpoints that were not looked at stand as they were.
         self._endpoints |= {row.host: row for row in rows}
-        self.last = self._row(good, heads, market, now, block_time_s, _complaint(looks))
+        complaint = _complaint(looks) if looks else self.last.error
+        self.last = self._row(good, heads, market, now, block_time_s, complaint)
         return self.last
 
     # ---- what a round says ---------------------------------------------------------------------------------------
@@ -121,7 +122,7 @@ class ChainWatch:
         return Seen(
             outcomes=tuple(look.outcome for look in looks),
             is_network_up=is_network_up,
-            is_announced=self._is_announced(heads, now),
+            is_announced=self.is_announced(heads, now),
             head_age_s=self._head_age(now) if self._newest else now - (self._began_at or now),
             block_time_s=block_time_s,
             p50_s=min((row.p50_s for row in rows if row.p50_s is not None), default=None),
@@ -129,7 +130,8 @@ class ChainWatch:
             laggard=laggard.host if laggard else "",
         )
 
-    def _is_announced(self, heads: HeadsSeen | None, now: float) -> bool:
+    def is_announced(self, heads: HeadsSeen | None, now: float) -> bool:
+        """Whether the subscription brought a head lately."""
         if heads is None or heads.seen_at is None:
             return False
         return heads.is_connected and now - heads.seen_at <= silent_after_s(self.usual.seconds)

@@ -33,7 +33,11 @@ class ChainProbe(Protocol):
         ...
 
     async def look(self, want: Want) -> Look | None:
-        """Look once, within a deadline of its own. None: it is not its turn. Never raises: failures are outcomes."""
+        """Look once, within a deadline of its own.
+
+        None: it is not its turn, or it is left alone
+        because it failed too often. Never raises: failures are outcomes.
+        """
         ...
 
 

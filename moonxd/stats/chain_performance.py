@@ -85,7 +85,9 @@ class ChainPerformance:
     def _round(self, looks: Mapping[int, Sequence[Look]], now: float) -> Round:
         heads = {chain_id: self._heads(chain_id) for chain_id in looks}
         markets = self._markets()
-        is_up = is_network_up(look.outcome for seen in looks.values() for look in seen)
+        is_up = is_network_up(look.outcome for seen in looks.values() for look in seen) or any(
+            watch.is_announced(heads[chain_id], now) for chain_id, watch in self._watches.items()
+        )
         rows = tuple(
             self._observe(chain_id, seen, heads[chain_id], Market(*markets.get(chain_id, ())), now, is_up)
             for chain_id, seen in looks.items()

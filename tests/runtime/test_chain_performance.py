@@ -287,13 +287,31 @@ async def test_heads_that_come_keep_a_chain_from_being_called_dead() -> None:
     assert "new heads come" in str(row.reason)
 
 
-async def test_an_endpoint_whose_turn_it_is_not_stands_as_it_was() -> None:
-    class Rare(MemoryProbe):
-        async def look(self, want: Want) -> Look | None:
-            return await super().look(want) if not self.looks else None
+class Rare(MemoryProbe):
+    """Lets itself be looked at once."""
 
+    async def look(self, want: Want) -> Look | None:
+        return await super().look(want) if not self.looks else None
+
+
+async def test_an_endpoint_whose_turn_it_is_not_stands_as_it_was() -> None:
     stats = collector(Rare(**good(NOW_MS)))
     first = await row_of(stats, NOW_MS)
     later = await row_of(stats, NOW_MS + MINUTE_MS)
     assert later.endpoints == first.endpoints
     assert (later.status, later.measured_at_ms, later.error) == (Health.HEALTHY, NOW_MS, None)
+
+
+async def test_an_endpoint_that_is_left_alone_still_fails_as_far_as_anybody_knows() -> None:
+    stats = collector(Rare(**failed(Probe.SERVER_ERROR)))
+    rows = [await row_of(stats, NOW_MS + turn * MINUTE_MS) for turn in range(5)]
+    assert {row.error for row in rows} == {"a.example: server_error"}
+    assert {(row.status, row.endpoints[0].outcome) for row in rows} == {(Health.DEGRADED, Probe.SERVER_ERROR)}
+
+
+async def test_heads_of_any_chain_show_that_our_network_works() -> None:
+    newest = block(10_100, NOW_MS)
+    heads = HeadsSeen(host="a.example", is_connected=True, newest=newest, seen_at=newest.at, heads=9)
+    probes = {BASE.id: [MemoryProbe(**failed(Probe.NETWORK))], ETHEREUM.id: [MemoryProbe(**failed(Probe.NETWORK))]}
+    stats = ChainPerformance(probes, Archive(), heads={BASE.id: heads}.get)
+    assert await statuses(stats, 1) == [{"base": "degraded", "ethereum": "degraded"}]

@@ -88,8 +88,6 @@ class EndpointProbe:
         self._rest_until = -math.inf
         self._checked_until = -math.inf
         self._batches = True
-        #: How the last look failed.
-        self._last = Probe.REFUSED
 
     async def look(self, want: Want) -> Look | None:
         """As the port says."""
@@ -97,10 +95,8 @@ class EndpointProbe:
             return None
         ticket = self._breakers.admit(self._name)
         if ticket is None:
-            view = self._breakers.view(self._name)
-            # Shut because it failed, it still fails as far as we know; shut by an operator, we may not look.
-            outcome = Probe.REFUSED if view.mode == "cordoned" else self._last
-            return self._missed(outcome, f"{self.host} is left alone for now: {view.reason or view.mode}")
+            # Not looked at is not failed again: what is known of it stands.
+            return self._cordoned()
         verdict: Verdict = "neutral"
         reason: str | None = None
         try:
@@ -108,9 +104,13 @@ class EndpointProbe:
             verdict, reason = self._verdict(look), look.error
         finally:
             self._breakers.settle(self._name, ticket, verdict, reason if verdict == "bad" else None)
-        if look.outcome is not Probe.OK:
-            self._last = look.outcome
         return look
+
+    def _cordoned(self) -> Look | None:
+        view = self._breakers.view(self._name)
+        if view.mode != "cordoned":
+            return None
+        return self._missed(Probe.REFUSED, f"{self.host} is cordoned: {view.reason or 'no reason given'}")
 
     def _verdict(self, look: Look) -> Verdict:
         if look.outcome is Probe.OK:
