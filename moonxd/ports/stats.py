@@ -35,8 +35,8 @@ class ChainProbe(Protocol):
     async def look(self, want: Want) -> Look | None:
         """Look once, within a deadline of its own.
 
-        None: it is not its turn, or it is left alone
-        because it failed too often. Never raises: failures are outcomes.
+        None: it was not looked at, since it is not its turn or since it failed too often. Never raises: failures are
+        outcomes.
         """
         ...
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from functools import partial
@@ -26,6 +27,8 @@ from ..domain.chaincost import Cost, budget_per_day, costs, heads_cost, statemen
 from ..ports import ChainProbe, Heads, Quota, StatsArchive
 from ..stats.chain_performance import ChainPerformance, Markets
 from ..telemetry import Telemetry
+
+log = logging.getLogger("moonxd.wiring")
 
 #: Probes and sockets of all chains; no more are ever open at a time per host.
 _CONNECTIONS = 20
@@ -55,7 +58,10 @@ async def open_chain_statistics(
         probes = chain_probes(config, transport, breakers, quota, telemetry)
         collector = ChainPerformance(probes, archive, markets=markets, heads=lambda chain_id: watch.seen(chain_id))
         watch = HeadsWatch(chain_heads(config, transport), collector.usual_block_time)
-        yield ChainStatistics(collector, watch, cost_statement(config))
+        cost = cost_statement(config)
+        for line in cost:
+            log.info("statistics on a metered key: %s", line)
+        yield ChainStatistics(collector, watch, cost)
 
 
 def chain_probes(

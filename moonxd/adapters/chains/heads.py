@@ -12,7 +12,7 @@ import trio
 from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 
 from ...domain.blocktime import Block
-from ...domain.errors import MoonxdError
+from ...domain.errors import ConfigError, MoonxdError
 from ..rpc import Endpoint, Transport
 from ..rpc.errors import Garbage, HttpFailure, KeyRefused, Refused, TimedOut, Unreachable
 from ..rpc.jsonrpc import rpc_error
@@ -22,6 +22,7 @@ from .blocks import RawBlock, read_block
 _MESSAGE_MAX = 256 * 1024
 #: A server that does not agree to the end of a connection is left within this.
 _FAREWELL_S = 1.0
+_SCHEMES = {"ws": "http", "wss": "https"}
 _SUBSCRIBE = {"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["newHeads"]}
 
 
@@ -53,8 +54,11 @@ class SocketHeads:
 
     def __init__(self, transport: Transport, url: str, *, timeout_s: float = 10.0) -> None:
         """Raises ConfigError when `url` cannot be used."""
+        scheme, _, rest = url.strip().partition(":")
+        if scheme not in _SCHEMES:
+            raise ConfigError(f"a WebSocket URL cannot begin with {scheme[:10]!r}: write it as wss://host[:port]/path")
         # The same rules for what is shown of a URL, whatever its scheme.
-        self._endpoint = Endpoint(_as_http(url.strip()))
+        self._endpoint = Endpoint(f"{_SCHEMES[scheme]}:{rest}")
         self._transport = transport
         self._url = urlsplit(url.strip())
         self._timeout_s = timeout_s
@@ -133,12 +137,6 @@ class SocketHeads:
         if status in (404, 405):
             return Refused(f"{where}; there is no WebSocket at this URL, correct it")
         return HttpFailure(where, status=status)
-
-
-def _as_http(url: str) -> str:
-    """Only WebSocket URLs pass: any other scheme is one that an endpoint refuses."""
-    scheme, colon, rest = url.partition(":")
-    return {"ws": "http", "wss": "https"}.get(scheme, "not-a-socket") + colon + rest
 
 
 class _Subscription:
