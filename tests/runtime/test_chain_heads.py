@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import pytest
 import trio
+import trustme
 from trio.testing import MockClock
 
 from moonxd.adapters.chains import SocketHeads
@@ -170,6 +172,25 @@ async def test_a_handshake_that_is_refused(status: str, kind: type[Exception], h
             await subscribed(heads_of(f"{server.url}/v2/{KEY}"))
     assert status[:3] in str(caught.value)
     assert KEY not in str(caught.value)
+
+
+async def test_wss_is_tls_that_is_verified() -> None:
+    async def refusing(peer: Peer) -> None:
+        await peer.request()
+        await peer.send(http(b"", status="401 Unauthorized"))
+
+    authority, ours = trustme.CA(), ssl.create_default_context()
+    theirs = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+    authority.issue_cert("127.0.0.1").configure_cert(theirs)
+    async with serving(refusing, tls=theirs) as server:
+        url = server.url.replace("https", "wss")
+        async with open_transport(tls=ours) as transport:
+            with pytest.raises(Transient, match="certificate is not valid"):
+                await subscribed(SocketHeads(transport, url))
+        authority.configure_trust(ours)
+        async with open_transport(tls=ours) as transport:
+            with pytest.raises(Permanent, match="HTTP 401"):
+                await subscribed(SocketHeads(transport, url))
 
 
 async def silent(peer: Peer) -> None:

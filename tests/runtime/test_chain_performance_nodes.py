@@ -47,7 +47,7 @@ def on(transport: Transport, nodes: Mapping[Chain, Sequence[str]], **options: An
 
 
 def head_ms(node: AnvilChain) -> int:
-    return 1000 * int(node.rpc("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+    return 1000 * node.head_at
 
 
 async def round_(stats: ChainPerformance, now_ms: int) -> dict[str, ChainStats]:
@@ -61,10 +61,10 @@ async def test_the_block_time_of_a_real_chain_is_measured_within_a_percent(
 ) -> None:
     chain = next(chain for chain in CHAINS.values() if chain.slug == slug)
     node = start_anvil(chain)
-    node.rpc("anvil_mine", hex(150), hex(spacing))
+    node.mine_spaced(150, spacing)
     stats = on(transport, {chain: [node.url]})
     first = (await round_(stats, head_ms(node)))[slug]
-    node.rpc("anvil_mine", hex(60 // spacing), hex(spacing))
+    node.mine_spaced(60 // spacing, spacing)
     second = (await round_(stats, head_ms(node)))[slug]
     for row in (first, second):
         assert row.block_time_s == pytest.approx(spacing, rel=0.01)
@@ -84,7 +84,7 @@ async def test_a_chain_that_stands_still_is_degraded_then_unhealthy_and_recovers
     transport: Transport, start_anvil: Callable[..., AnvilChain]
 ) -> None:
     node = start_anvil(BASE)
-    node.rpc("anvil_mine", hex(150), "0x2")
+    node.mine_spaced(150, 2)
     stats, stopped_ms = on(transport, {BASE: [node.url]}), head_ms(node)
     seen = [(await round_(stats, stopped_ms + 1000 * late))["base"] for late in (0, 20, 30, 50, 60, 120)]
     assert [str(row.status) for row in seen] == [
@@ -92,7 +92,7 @@ async def test_a_chain_that_stands_still_is_degraded_then_unhealthy_and_recovers
     ]  # fmt: skip
     assert seen[-1].reason == "no new block for 120 s"
     # It goes on: what was missed is not made up for, so its block time is over the usual for a while too.
-    node.rpc("anvil_mine", hex(300), "0x2")
+    node.mine_spaced(300, 2)
     seen = [(await round_(stats, head_ms(node)))["base"] for _ in range(3)]
     assert [str(row.status) for row in seen] == ["unhealthy", "unhealthy", "healthy"]
 
@@ -104,7 +104,7 @@ async def test_a_node_that_is_frozen_is_degraded_then_unhealthy_and_recovers(
 ) -> None:
     frozen, other = start_anvil(BASE), start_anvil(ETHEREUM)
     for node in (frozen, other):
-        node.rpc("anvil_mine", hex(150), hex(int(node.chain.block_time)))
+        node.mine_spaced(150, int(node.chain.block_time))
     stats = on(transport, {BASE: [frozen.url], ETHEREUM: [other.url]}, timeout_s=0.5)
     start_ms = head_ms(frozen)
     assert (await round_(stats, start_ms))["base"].status is Health.HEALTHY
@@ -118,7 +118,7 @@ async def test_a_node_that_is_frozen_is_degraded_then_unhealthy_and_recovers(
     assert rounds[-1]["base"].block_time_s == pytest.approx(2.0)
     # The other one was measured in the same rounds.
     assert {one["ethereum"].endpoints[0].outcome for one in rounds} == {Probe.OK}
-    frozen.rpc("anvil_mine", hex(150), "0x2")
+    frozen.mine_spaced(150, 2)
     rounds = [await round_(stats, head_ms(frozen)) for _ in range(3)]
     assert str(rounds[-1]["base"].status) == "healthy"
 
@@ -128,7 +128,7 @@ async def test_an_endpoint_of_another_chain_is_unhealthy_and_the_chain_is_not(
     transport: Transport, start_anvil: Callable[..., AnvilChain]
 ) -> None:
     node, wrong = start_anvil(BASE), start_anvil(ETHEREUM)
-    node.rpc("anvil_mine", hex(150), "0x2")
+    node.mine_spaced(150, 2)
     stats = on(transport, {BASE: [node.url, wrong.url]})
     row = (await round_(stats, head_ms(node)))["base"]
     assert row.status is Health.HEALTHY

@@ -335,7 +335,7 @@ async def test_no_endpoint_is_asked_the_same_thing_twice_for_one_purpose(transpo
 @pytest.mark.anvil
 async def test_a_real_node(transport: Transport, start_anvil: Callable[..., AnvilChain]) -> None:
     node = start_anvil(BASE, "--slots-in-an-epoch", "4")
-    node.rpc("anvil_mine", hex(100), "0x2")
+    node.mine_spaced(100, 2)
     look = await seen(probe_of(transport, node.url))
     assert look.outcome is Probe.OK
     assert look.head is not None

@@ -169,6 +169,16 @@ class AnvilChain:
     def mine(self, blocks: int = 1) -> None:
         self.rpc("anvil_mine", hex(blocks))
 
+    def mine_spaced(self, blocks: int, seconds: int) -> None:
+        """Mine blocks that are exactly so many seconds apart, from the last one on, whatever the clock says."""
+        self.rpc("anvil_setBlockTimestampInterval", seconds)
+        self.mine(blocks)
+
+    @property
+    def head_at(self) -> int:
+        """The timestamp of the newest block, unix seconds."""
+        return int(self.rpc("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
+
     def fund(self, wallet: str, wei: int) -> None:
         """Give `wallet` exactly this much of the native coin."""
         self.rpc("anvil_setBalance", wallet, hex(wei))
