@@ -85,12 +85,18 @@ async def test_a_round_of_six_chains_takes_as_long_as_its_slowest_probe(autojump
         assert [probe.looks for probe in pair] == [[(started, started + 0.2)], [(started, started + 1.0)]]
 
 
-async def test_an_archive_that_hangs_holds_a_round_up_for_five_seconds_at_most(autojump_clock: MockClock) -> None:
+async def test_an_archive_that_hangs_holds_up_one_round_in_five_minutes_by_five_seconds(
+    autojump_clock: MockClock,
+) -> None:
     archive = Archive()
     archive.delay_s = math.inf
-    started = trio.current_time()
-    assert (await row_of(collector(MemoryProbe(**good(NOW_MS)), archive=archive), NOW_MS)).status is Health.HEALTHY
-    assert trio.current_time() - started == 5.0
+    stats = collector(MemoryProbe(seconds=0.5, **good(NOW_MS)), archive=archive)
+    took = []
+    for minute in range(7):
+        started = trio.current_time()
+        await stats.collect(NOW_MS + minute * MINUTE_MS)
+        took.append(trio.current_time() - started)
+    assert took == [5.0, 0.5, 0.5, 0.5, 0.5, 5.0, 0.5]
 
 
 # ---- what is in a row -----------------------------------------------------------------------------------------------
@@ -165,6 +171,22 @@ async def test_a_chain_that_became_faster_is_measured_over_a_minute_again() -> N
     assert probe.wants[0].back == 60
     await stats.collect(NOW_MS + MINUTE_MS)
     assert probe.wants[1].back == 240
+
+
+async def test_a_block_from_the_future_is_not_believed_while_another_endpoint_tells_the_time() -> None:
+    liar = MemoryProbe("b.example", **good(NOW_MS, number=10_001, behind_ms=-DAY_MS))
+    honest = MemoryProbe(**good(NOW_MS))
+    row = await row_of(collector(liar, honest), NOW_MS)
+    assert (row.head, row.head_age_s) == (10_000, 1.0)
+    # Alone it is: then it may be our clock that is wrong.
+    stats = collector(liar)
+    assert (await row_of(stats, NOW_MS)).head_age_s == 0.0
+
+
+async def test_the_endpoint_with_the_highest_head_tells_the_block_time() -> None:
+    stuck = MemoryProbe(**good(NOW_MS, number=9_995, block_time_s=5.0))
+    row = await row_of(collector(stuck, MemoryProbe("b.example", **good(NOW_MS))), NOW_MS)
+    assert row.block_time_s == pytest.approx(2.0)
 
 
 # ---- what was kept --------------------------------------------------------------------------------------------------
