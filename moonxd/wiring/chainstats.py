@@ -13,7 +13,6 @@ from ..adapters.chains import (
     UNITS_PER_HEAD,
     Guards,
     Meter,
-    SocketHeads,
     build_probes,
     is_metered,
     look_units,
@@ -88,10 +87,13 @@ def chain_probes(
 
 def chain_heads(config: Config, transport: Transport) -> dict[int, Heads]:
     """Subscriptions of the chains that have a WebSocket endpoint and whose heads are worth their price."""
-    return {
-        chain.id: SocketHeads(transport, url, timeout_s=config.chains.timeout_s)
-        for chain, url, _ in _subscriptions(config)
-    }
+    wanted = tuple(_subscriptions(config))
+    if not wanted:
+        return {}
+    # Late: its library takes longer to load than all the rest of the chains, and few need it.
+    from ..adapters.chains.heads import SocketHeads
+
+    return {chain.id: SocketHeads(transport, url, timeout_s=config.chains.timeout_s) for chain, url, _ in wanted}
 
 
 def metered_costs(config: Config) -> tuple[Cost, ...]:

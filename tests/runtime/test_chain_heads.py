@@ -13,7 +13,7 @@ import trio
 import trustme
 from trio.testing import MockClock
 
-from moonxd.adapters.chains import SocketHeads
+from moonxd.adapters.chains.heads import SocketHeads
 from moonxd.adapters.rpc import open_transport
 from moonxd.agents.heads import HeadsWatch
 from moonxd.domain.blocktime import Block
@@ -128,13 +128,12 @@ async def test_a_socket_that_says_nothing_is_left_though_it_stands(heads_of: Hea
     settings = SimSettings(chains=(BASE,), knobs={"base": {"block_time_s": 0.05, "mute_heads": True}})
     async with open_simulator(settings) as simulator:
         async with watching(heads_of(simulator.env()["BASE_WS_URL"]), silent_s=0.5) as seen:
-            await until(lambda: seen().silences == 1)
-            assert seen().heads == 0
-            assert "announced no head" in str(seen().error)
+            await until(lambda: "announced no head" in str(seen().error))
+            assert (seen().heads, seen().silences) == (0, 1)
             simulator.world.turn({"base": {"mute_heads": False}})
             await until(lambda: seen().heads >= 3)
         assert seen().subscriptions >= 2
-        assert simulator.world.upstreams["base"].methods["eth_subscribe"] == seen().subscriptions
+        assert simulator.world.upstreams["base"].methods["eth_subscribe"] >= seen().subscriptions
         assert seen().reorgs == 0
 
 
