@@ -8,6 +8,7 @@ import sys
 
 #: Each is a module here with its own options and `--json`.
 BENCHMARKS = {
+    "chainstats": "a round of chain statistics beside its slowest probe",
     "hedge": "the tail of reads with and without a second request to another endpoint",
     "queue": "no-op jobs beside npm's and PyPI's workers, and Redis' own ceiling",
     "rpc": "CPU per JSON-RPC request beside httpx",

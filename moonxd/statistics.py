@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -23,7 +24,6 @@ from .config import Config
 from .config.cron import CronPattern
 from .control import deps
 from .domain.breakers import Breakers
-from .domain.chainwatch import Market
 from .domain.service_health import of_age, of_answer, of_state
 from .domain.stats import PartHealth, Round
 from .ports import Collector, LedgerUpkeep, Quota, StatsArchive
@@ -36,8 +36,12 @@ from .telemetry import Telemetry
 from .version import VERSION
 from .wiring import WithArchive
 
+log = logging.getLogger("moonxd.stats")
+
 #: When the daemon's own health is summed up: from memory, nothing is asked for it.
 HEALTH_CRON, HEALTH_TIMEOUT_S = "*/30 * * * * *", 5.0
+#: Probes of all chains and bridges; no more are ever open at a time per host.
+_CONNECTIONS = 20
 #: Rounds start within this share of their timeout after their instant, at most so many seconds.
 _JITTER_S = 2.0
 
@@ -52,7 +56,9 @@ class Bureau:
 
 @asynccontextmanager
 async def open_bureau(config: Config, redis: Redis) -> AsyncGenerator[Bureau]:
-    async with open_transport() as transport:
+    async with open_transport(connections=_CONNECTIONS) as transport:
+        for line in wiring.cost_statement(config):
+            log.info("statistics on a metered key: %s", line)
         yield Bureau(transport, wiring.quota(config, redis))
 
 
@@ -88,10 +94,10 @@ class Statistics:
         chains = ChainPerformance(
             wiring.chain_probes(config, transport, breakers, bureau.quota, telemetry),
             archive,
-            markets=self._figures,
+            markets=self._markets,
             heads=lambda chain_id: self._heads.seen(chain_id),
         )
-        self._heads = HeadsWatch(wiring.chain_heads(config), chains.usual_block_time)
+        self._heads = HeadsWatch(wiring.chain_heads(config, transport), chains.usual_block_time)
         bridges = BridgeLatency(
             wiring.bridge_probes(config, transport, breakers), archive.bridges, timeout_s=section.bridges_timeout_s
         )
@@ -152,9 +158,6 @@ class Statistics:
         self._telemetry.collection(name, outcome, took_s)
         if is_told:
             await self._newsroom.ended(name, found, error, took_s)
-
-    def _figures(self) -> dict[int, Market]:
-        return {chain_id: Market(*figures) for chain_id, figures in self._markets().items()}
 
     # ---- how we are -------------------------------------------------------------------------------------------------
 

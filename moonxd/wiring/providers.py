@@ -64,7 +64,7 @@ async def open_env(
     """Readers of the enabled chains and the price book."""
     tokens = await load_tokens(config.tokens.list_files)
     async with open_transport(connections=max(100, config.worker.slots * 4)) as transport:
-        # Those of endpoints that are still configured register again at once.
+        # Those of endpoints that are still configured register again at once; those of statistics are not ours.
         breakers.hide([view.name for view in breakers.views() if not view.name.startswith(STATISTICS)])
         guards = _guards(config, breakers, quota)
         readers = {

@@ -31,6 +31,7 @@ VENDORS = {
     "starlette": ("moonxd.control.*",),
     "hypercorn": ("moonxd.control.*",),
     "wsproto": ("moonxd.sim.*",),
+    "trio_websocket": ("moonxd.adapters.chains.heads",),
     "prometheus_client": ("moonxd.telemetry", "moonxd.metrics"),
     "cronsim": ("moonxd.config.cron",),
     "pymongo": ("moonxd.adapters.island.*",),
