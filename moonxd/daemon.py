@@ -239,6 +239,7 @@ class Daemon:
             Child(name="stalled-check", body=partial(self._run_stalled_check, parts.queue)),
             *parts.periodic.children(),
             *parts.membership.children(),
+            *parts.core_lists.children(),
             *(parts.cluster.children() if parts.cluster else (consumer,)),
         )
 

@@ -17,11 +17,13 @@ from .agents.janitor import Pruner
 from .agents.orders import Verb
 from .agents.sampler import Sampler
 from .api.schema import Snapshot
+from .cancelling import Canceller
 from .cluster import Cluster, whole, worker_verbs
 from .config import Config
 from .control.deps import Deps
 from .control.probe import probe
 from .control.server import ControlPlane
+from .core_service import CoreLists
 from .domain.breakers import Breakers
 from .domain.job import Job, Outcome
 from .membership import Hands, Membership
@@ -81,6 +83,7 @@ class Parts:
     pruner: Pruner
     alarm: FailureAlarm
     membership: Membership
+    core_lists: CoreLists
     #: None when this process does the work itself.
     cluster: Cluster | None
 
@@ -113,6 +116,7 @@ def assemble(site: Site) -> Parts:
         pruner=wiring.pruner(config, site.ledger),
         alarm=wiring.failure_alarm(config, site.ledger, site.notices),
         membership=membership,
+        core_lists=_core_lists(site, hands, attempts, periodic, membership),
         cluster=cluster,
     )
 
@@ -232,4 +236,22 @@ def _deps(
         scheduling=periodic.desk,
         history=ledger,
         frees_at=wiring.window_check(ledger, lambda: attempts.policy.guards),
+    )
+
+
+def _core_lists(
+    site: Site, hands: Hands, attempts: Attempts, periodic: PeriodicSyncs, membership: Membership
+) -> CoreLists:
+    return CoreLists(
+        site.config,
+        site.redis,
+        worker=site.worker,
+        queue=site.queue,
+        ledger=site.ledger,
+        schedule=periodic.desk.schedule,
+        plan=periodic.desk.plan,
+        canceller=Canceller(site.queue, worker=site.worker, cancel_running=hands.cancel, ask=membership.ask),
+        frees_at=wiring.window_check(site.ledger, lambda: attempts.policy.guards),
+        terms=lambda: attempts.policy.terms,
+        telemetry=site.telemetry,
     )

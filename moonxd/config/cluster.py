@@ -39,4 +39,5 @@ def worker_config(config: Config, number: int, redis_socket: Path | None) -> Con
         cluster=Cluster(mode="single"),
         # What has to happen once for all happens in the supervising process.
         scheduler=replace(config.scheduler, enabled=False),
+        core_service=replace(config.core_service, enabled=False),
     )

@@ -10,6 +10,7 @@ from .clock import Clock
 from .events import Drain, Publication, Sink
 from .ledger import ANY_LETTER, BreakerStore, DeadLetters, History, Ledger, LedgerUpkeep, Outbox, Schedule
 from .queue import Fleet, Queue, QueueAdmin, QueueUpkeep
+from .requests import Requests
 from .sources import Cache, ChainReader, ManyReader, PriceSource, Quota, TokenReader
 from .stats import Collector, StatsArchive
 
@@ -34,6 +35,7 @@ __all__ = [
     "QueueAdmin",
     "QueueUpkeep",
     "Quota",
+    "Requests",
     "Schedule",
     "Sink",
     "StatsArchive",
