@@ -19,7 +19,7 @@ Ask = Callable[[str, str, str], Awaitable[Answer | None]]
 
 
 class Cancellation(msgspec.Struct, frozen=True, kw_only=True):
-    """`before` is the state that the job was found in, None: there is no such job. `why` not, and a `hint` what to do."""
+    """`before` is the state that the job was found in, None: no such job. `why` not, and a `hint` what to do."""
 
     before: JobState | None
     is_cancelled: bool = False

@@ -1,4 +1,4 @@
-"""Serves the core service's request lists: takes, has each request answered, finishes it. Answers are made elsewhere."""
+"""Serves the core service's request lists: takes each request, has it answered, finishes it."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _FIRST_PAUSE_S = 0.5
 
 
 class CoreService:
-    """`answer` decides and acts; it raises a MoonxdError for what is to be tried again. `told` counts (kind, outcome)."""
+    """`answer` decides and acts; a MoonxdError means: again later. `told` counts (kind, outcome)."""
 
     def __init__(
         self,

@@ -1,7 +1,7 @@
 """The core service's requests in Redis lists: their names, what they say, and what is answered. Pure.
 
-A message is `{type, data, timestamp, responseQueue, requestId?}`; the names are existing clients'. What may be wrong with
-one is a sentence, never an exception of the decoder.
+A message is `{type, data, timestamp, responseQueue, requestId?}`; the names are existing clients'. What may be
+wrong with one is a sentence, never an exception of the decoder.
 """
 
 from __future__ import annotations
