@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 import trio
 
 from ..domain.core_service import Source, Taken, Verdict, read_letter
-from ..domain.errors import MoonxdError
+from ..domain.errors import MoonxdError, Transient, describe
 from ..ports import Requests
 
 log = logging.getLogger("moonxd.core_service")
@@ -52,12 +52,22 @@ class CoreService:
         try:
             # Before anything is taken: what an unknown owner holds nobody would put back.
             await self._join()
+            await self._listen_to_all()
+        finally:
+            await self._leave()
+
+    async def _listen_to_all(self) -> None:
+        failure: Transient | None = None
+        try:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._beat)
                 for source in self._sources:
                     nursery.start_soon(self._listen, source, nursery)
-        finally:
-            await self._leave()
+        except* MoonxdError as group:
+            # Redis is away for all lists at once: one sentence is enough.
+            failure = Transient(describe(group))
+        if failure is not None:
+            raise failure
 
     async def _join(self) -> None:
         failures = 0

@@ -255,7 +255,7 @@ def parse_operations(letter: Letter) -> OperationsAsk:
 def parse_cancel(letter: Letter) -> CancelAsk:
     """Raises Permanent."""
     about = letter.data.get("operationId") or letter.data.get("jobId")
-    if not isinstance(about, str) or len(about) > 255 or not about.isprintable():
+    if not isinstance(about, str) or len(about) > _MAX_NAME or not about.isprintable():
         raise Permanent("operationId must be text: a job's id or an operation's")
     return CancelAsk(user_id=parse_user_id(letter.data.get("userId")), about=about)
 
