@@ -17,7 +17,7 @@ from tests.services.simulator import SimulatorProcess
 
 pytestmark = [pytest.mark.node, pytest.mark.redis, pytest.mark.slow]
 
-WALLET = "0x" + "Ab" * 20
+WALLET = "0x" + "ab" * 20
 PREFIXES = ("moonx:sync-proxy:", "moonx:sync-worker:")
 ON = {"MOONXD_CORE_SERVICE__ENABLED": "true"}
 
