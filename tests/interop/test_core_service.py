@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from functools import partial
 from typing import Any
 
 import pytest
-import trio
 
-from tests.services.daemon import DaemonProcess, StartDaemon
+from tests.services.daemon import StartDaemon
 from tests.services.node import NodePeer, Start
 from tests.services.redis import RedisServer
 from tests.services.simulator import SimulatorProcess
@@ -20,10 +18,6 @@ pytestmark = [pytest.mark.node, pytest.mark.redis, pytest.mark.slow]
 WALLET = "0x" + "ab" * 20
 PREFIXES = ("moonx:sync-proxy:", "moonx:sync-worker:")
 ON = {"MOONXD_CORE_SERVICE__ENABLED": "true"}
-
-
-async def start(start_daemon: StartDaemon, environ: dict[str, str]) -> DaemonProcess:
-    return await trio.to_thread.run_sync(partial(start_daemon, environ))
 
 
 async def until_idle(client: NodePeer, wallet: str = WALLET, user: str = "user-1") -> dict[str, Any]:
@@ -42,7 +36,7 @@ async def test_all_four_types_under_both_prefixes(
     redis_server: RedisServer,
     redis_url: str,
 ) -> None:
-    await start(start_daemon, {**simulator.env, **ON, "REDIS_URL": redis_url})
+    start_daemon({**simulator.env, **ON, "REDIS_URL": redis_url})
     async with start_core_service(prefix, redis_server) as client:
         never = await client("status", userId="user-1", walletAddress=WALLET)
         assert (never["syncStatus"], never["lastSyncAt"], never["isRunning"]) == ("never", None, False)
@@ -80,7 +74,7 @@ async def test_a_running_sync_is_cancelled_by_its_owner_only(
     redis_url: str,
 ) -> None:
     simulator.turn({"*": {"latency_ms": 20_000}})
-    await start(start_daemon, {**simulator.env, **ON, "REDIS_URL": redis_url})
+    start_daemon({**simulator.env, **ON, "REDIS_URL": redis_url})
     async with start_core_service(PREFIXES[0], redis_server) as client:
         await client("sync", request={"jobId": "slow-1", "userId": "user-1", "walletAddress": WALLET})
         about = {"userId": "user-1", "walletAddress": WALLET}
@@ -107,7 +101,7 @@ async def test_malformed_messages_are_answered_or_parked_and_stop_nobody(
     redis_server: RedisServer,
     redis_url: str,
 ) -> None:
-    daemon = await start(start_daemon, {**simulator.env, **ON, "REDIS_URL": redis_url})
+    daemon = start_daemon({**simulator.env, **ON, "REDIS_URL": redis_url})
     async with start_core_service(PREFIXES[0], redis_server) as client:
         for text in ("{", "[]", '{"type":"sync_request","data":null}', "\0", '{"type":"make_coffee","data":{}}'):
             for name in ("requests", "status", "operations", "cancel"):
@@ -123,7 +117,7 @@ async def test_malformed_messages_are_answered_or_parked_and_stop_nobody(
         assert (await until_idle(client))["syncStatus"] == "current"
         parked = await client.until("parked", lambda entries: len(entries) == 22)
         assert all(entry["reason"] and entry["list"].startswith(PREFIXES[0]) for entry in parked)
-    snapshot = await trio.to_thread.run_sync(daemon.snapshot)
+    snapshot = daemon.snapshot()
     assert snapshot is not None
     (child,) = [child for child in snapshot.children if child.name == "core-service"]
     assert (child.state, child.restarts, child.critical) == ("running", 0, False)
@@ -142,7 +136,7 @@ async def test_the_rate_limit_is_answered_and_two_daemons_share_the_lists(
         "MOONXD_RATE_LIMIT__ENABLED": "true", "WORKER_RATE_LIMIT_MAX": "2",
     }  # fmt: skip
     for name in ("one", "two"):
-        await start(start_daemon, environ | {"MOONXD_DAEMON__WORKER_NAME": name})
+        start_daemon(environ | {"MOONXD_DAEMON__WORKER_NAME": name})
     async with start_core_service(PREFIXES[1], redis_server) as client:
         for number in range(2):
             request = {"jobId": f"limit-{number}", "userId": "user-1", "walletAddress": WALLET}
@@ -167,12 +161,12 @@ async def test_a_service_that_starts_before_the_daemon_is_answered_later(
     server = start_redis(appendonly=True, appendfsync="always")
     async with start_core_service(PREFIXES[0], server) as client:
         (job,) = await client("pushMany", wallets=[WALLET])
-        await start(start_daemon, {**simulator.env, **ON, "REDIS_URL": server.url})
+        start_daemon({**simulator.env, **ON, "REDIS_URL": server.url})
         reply = await client.until("firstReply", lambda found: found is not None, job=job)
         assert reply["status"] == "queued"
         assert 0 < reply["livesMs"] <= 300_000
         # Redis dies and comes back: the daemon's listener goes on by itself.
-        await trio.to_thread.run_sync(server.kill)
+        server.kill()
         server.start()
         request = {"jobId": "after-1", "userId": "user-9", "walletAddress": WALLET}
         assert (await client("sync", request=request, seconds=45))["status"] == "queued"

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from tests.services import NODE_DIR, have, missing
-from tests.services.redis import RedisServer, die_with_parent
+from tests.services.redis import RedisServer
 
 PATIENCE_S = 60.0
 
@@ -110,9 +110,8 @@ def start_core_service(node_binary: str) -> Start:
 
 @asynccontextmanager
 async def _peer(command: list[str]) -> AsyncIterator[NodePeer]:
-    process = await trio.lowlevel.open_process(
-        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=NODE_DIR, preexec_fn=die_with_parent
-    )
+    # It ends by itself with its stdin. No die_with_parent: its parent is a thread of trio's, which ends when idle.
+    process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=NODE_DIR)
     assert process.stdin is not None
     assert process.stdout is not None
     peer = NodePeer(process)
