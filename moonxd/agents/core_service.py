@@ -104,7 +104,8 @@ class CoreService:
                 failures += 1
                 if failures >= MOST_FAILURES:
                     raise
-                log.warning("%s cannot be read: %s", source.key, error, extra={"list": source.key})
+                # Not a warning for each list: who lost Redis has said so, and what stays is raised above.
+                log.info("%s cannot be read: %s", source.key, error, extra={"list": source.key})
                 await trio.sleep(_pause(failures))
                 continue
             failures = 0

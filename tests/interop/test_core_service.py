@@ -153,10 +153,10 @@ async def test_the_rate_limit_is_answered_and_two_daemons_share_the_lists(
 
 
 async def test_a_service_that_starts_before_the_daemon_is_answered_later(
+    start_redis: Callable[..., RedisServer],
     start_core_service: Start,
     start_daemon: StartDaemon,
     simulator: SimulatorProcess,
-    start_redis: Callable[..., RedisServer],
 ) -> None:
     server = start_redis(appendonly=True, appendfsync="always")
     async with start_core_service(PREFIXES[0], server) as client:
