@@ -69,7 +69,7 @@ class CoreLists:
             requests,
             sources(section.prefixes),
             answers.answer,
-            concurrency=section.concurrency,
+            concurrency=section.at_once,
             lease_s=section.lease_s,
             told=telemetry.core_request,
         )

@@ -111,9 +111,6 @@ def _conflicts(draft: Draft) -> Iterator[str]:
     for cert, key in (("redis.tls_cert", "redis.tls_key"), ("database.sslcert", "database.sslkey")):
         if (get(cert) is None) != (get(key) is None):
             yield f"{cert} and {key} belong together: set both or neither"
-    # Without one, a client could name any key of this Redis as the list of its replies.
-    if "" in get("core_service.prefixes"):
-        yield "core_service.prefixes: a prefix must not be empty"
     if get("core_service.enabled") and not get("core_service.prefixes"):
         yield "core_service.enabled is true and core_service.prefixes is empty: name at least one"
     yield from _conflicting_logins(draft)
