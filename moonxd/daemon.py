@@ -258,6 +258,7 @@ class Daemon:
             *parts.periodic.children(),
             *(parts.statistics.children() if parts.statistics else ()),
             *parts.membership.children(),
+            *parts.core_lists.children(),
             *(parts.cluster.children() if parts.cluster else (consumer,)),
         )
 

@@ -19,11 +19,14 @@ from .agents.janitor import Pruner
 from .agents.orders import Verb
 from .agents.sampler import Sampler
 from .api.schema import Snapshot
+from .cancelling import Canceller
 from .cluster import Cluster, whole, worker_verbs
 from .config import Config
 from .control.deps import Deps
 from .control.probe import probe
 from .control.server import ControlPlane
+from .control.story import Story
+from .core_service import CoreLists
 from .domain.breakers import Breakers
 from .domain.job import Job, Outcome
 from .domain.mirror import mirrored
@@ -96,6 +99,7 @@ class Parts:
     membership: Membership
     #: None: they are switched off.
     statistics: Statistics | None
+    core_lists: CoreLists
     #: None when this process does the work itself.
     cluster: Cluster | None
 
@@ -140,6 +144,7 @@ def assemble(site: Site) -> Parts:
         announcer=announcer,
         membership=membership,
         statistics=statistics,
+        core_lists=_core_lists(site, hands, attempts, periodic, membership, Story(deps)),
         cluster=cluster,
     )
 
@@ -305,4 +310,29 @@ def _deps(
         scheduling=periodic.desk,
         history=ledger,
         frees_at=wiring.window_check(ledger, lambda: attempts.policy.guards),
+    )
+
+
+def _core_lists(
+    site: Site, hands: Hands, attempts: Attempts, periodic: PeriodicSyncs, membership: Membership, story: Story
+) -> CoreLists:
+    return CoreLists(
+        site.config,
+        site.redis,
+        worker=site.worker,
+        queue=site.queue,
+        ledger=site.ledger,
+        schedule=periodic.desk.schedule,
+        plan=periodic.desk.plan,
+        canceller=Canceller(
+            site.queue,
+            worker=site.worker,
+            cancel_running=hands.cancel,
+            ask=membership.ask,
+            called_off=story.called_off,
+        ),
+        frees_at=wiring.window_check(site.ledger, lambda: attempts.policy.guards),
+        terms=lambda: attempts.policy.terms,
+        telemetry=site.telemetry,
+        added=story.added,
     )

@@ -125,6 +125,9 @@ class Telemetry:
             gauge.set(math.nan)
         self._limited = Counter("rate_limit_exceeded", "Syncs that a user's rate limit kept waiting", registry=reg)
         self._held = Counter("moonxd_breaker_held", "Syncs that a user's breaker kept waiting", registry=reg)
+        self._core = Counter(
+            "moonxd_core_service_requests", "Requests of the core service", ["type", "outcome"], registry=reg
+        )
         self._running: dict[str, RunningJob] = {}
         self._failures: deque[Failure] = deque(maxlen=RECENT_FAILURES)
         self._durations = Window()
@@ -245,6 +248,10 @@ class Telemetry:
         self._outbox.set(count)
         self._outbox_lag.set(lag_s)
         self._publishes.set(is_holding)
+
+    def core_request(self, kind: str, outcome: str) -> None:
+        """A request of the core service. `outcome`: queued, answered, refused, malformed, or what went wrong."""
+        self._core.labels(kind, outcome).inc()
 
     # ---- views ---------------------------------------------------------------------------------------------------
 

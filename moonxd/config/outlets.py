@@ -351,6 +351,10 @@ class CoreService(Section, frozen=True, kw_only=True):
         "moonx:sync-proxy:",
         "moonx:sync-worker:",
     )
+    at_once: Annotated[int, Key("Most requests of one list that are worked on together", low=1, high=1000)] = 8
+    reply_ttl_s: Annotated[float, Key("How long a reply waits for its reader", low=1)] = 300.0
+    lease_s: Annotated[float, Key("Requests of a daemon that was silent for this long are put back", low=1)] = 15.0
+    dead_max: Annotated[int, Key("Malformed messages kept per prefix, the newest ones", low=1)] = 1000
 
 
 class Cluster(Section, frozen=True, kw_only=True):

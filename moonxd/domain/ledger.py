@@ -316,6 +316,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None
     retry_count: int
     worker_id: str | None
+    worker_version: str | None
     metadata: dict[str, Any]
 
 

@@ -63,9 +63,11 @@ class Ledger(Protocol):
         user_id: str | None = None,
         wallet: str | None = None,
         status: str | None = None,
+        sync_type: str | None = None,
+        since: datetime | None = None,
         limit: int = 50,
     ) -> tuple[Operation, ...]:
-        """Newest first."""
+        """Newest first; `since`: created then or later."""
         ...
 
     async def sweep(self, grace_s: float, told: Callable[[Orphan], Event] | None = None) -> int:

@@ -14,7 +14,7 @@ EVERYWHERE = ("*",)
 WITH_A_LOOP = (
     "moonxd.adapters.*", "moonxd.agents.*", "moonxd.control.*", "moonxd.jobs.*", "moonxd.sim.*", "moonxd.stats.*",
     "moonxd.worker.*",
-    "moonxd.cluster", "moonxd.daemon", "moonxd.metrics", "moonxd.ports.*", "moonxd.sources",
+    "moonxd.cancelling", "moonxd.cluster", "moonxd.daemon", "moonxd.metrics", "moonxd.ports.*", "moonxd.sources",
     "moonxd.supervisor", "moonxd.wiring.*", "moonxd.cli.serve", "moonxd.cli.migrate",
 )  # fmt: skip
 #: Import name -> modules (patterns; "a.*" is the package a as well).

@@ -147,11 +147,19 @@ class PostgresLedger:
         user_id: str | None = None,
         wallet: str | None = None,
         status: str | None = None,
+        sync_type: str | None = None,
+        since: datetime | None = None,
         limit: int = 50,
     ) -> tuple[Operation, ...]:
-        wanted = {"user_id": user_id, "wallet_address": wallet, "status": status}
-        given = {column: value for column, value in wanted.items() if value is not None}
-        where = " AND ".join(f"{column} = %s" for column in given) or "true"
+        wanted = {
+            "user_id =": user_id,
+            "wallet_address =": wallet,
+            "status =": status,
+            "type =": sync_type,
+            "created_at >=": since,
+        }
+        given = {test: value for test, value in wanted.items() if value is not None}
+        where = " AND ".join(f"{test} %s" for test in given) or "true"
         rows = await self._ask(
             "reading operations",
             f"SELECT {wire.OPERATION_COLUMNS} FROM sync_operations WHERE {where} ORDER BY created_at DESC, id LIMIT %s",
