@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from moonxd.adapters.island.loop import Island, open_island
 from moonxd.domain.errors import Permanent, Transient
+from moonxd.supervisor import Child, Restarts, open_supervisor
 from tests.services.redis import until
 
 _NAME = contextvars.ContextVar("name", default="nobody")
@@ -319,3 +320,30 @@ async def test_a_dying_thread_is_seen_at_once(
             assert trio.current_time() - start < 1
             with pytest.raises(Transient, match="thread died"):
                 await island.call(add, 1)
+
+
+async def test_a_supervised_part_gets_a_new_island(caplog: pytest.LogCaptureFixture) -> None:
+    """How a part lives on an island: its own watch ends it with the thread, and its supervisor starts it afresh."""
+    caplog.set_level(logging.CRITICAL, "moonxd")
+    stop, lives = trio.Event(), 0
+
+    async def part(ready: Callable[[], None]) -> None:
+        nonlocal lives
+        async with open_island() as island, trio.open_nursery() as nursery:
+            nursery.start_soon(island.wait_dead)
+            lives += 1
+            ready()
+            if lives == 2:
+                assert await island.call(add, 1) == 1
+                stop.set()
+            else:
+                nursery.start_soon(island.call, exit_soon)
+            await trio.sleep_forever()
+
+    with trio.fail_after(10):
+        async with open_supervisor(stop) as supervisor:
+            await supervisor.start(Child(name="part", body=part, restarts=Restarts(first_s=0.01)))
+            await stop.wait()
+    (view,) = supervisor.children()
+    assert view.restarts == 1
+    assert "thread died" in (view.last_error or "")

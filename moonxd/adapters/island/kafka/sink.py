@@ -93,6 +93,8 @@ class KafkaSink:
         self._judge(messages, deliveries)
         for message in messages:
             self._owed.pop(message, None)
+        # Whoever never came back for a message that has arrived meanwhile will not.
+        self._owed = {message: one for message, one in self._owed.items() if not one.done()}
         self._owed_since = None
 
     async def _hand_over(self, message: Message) -> _Delivery:
