@@ -16,6 +16,7 @@ from moonxd.adapters.island.kafka.topic import open_kafka_topic
 from moonxd.adapters.island.loop import Island, open_island
 from moonxd.domain.errors import SinkBroken, Transient
 from moonxd.domain.message import Message
+from moonxd.ports import Topic
 from tests.services.kafka import KafkaServer
 from tests.services.redis import _unused_port
 
@@ -55,6 +56,11 @@ async def values(island: Island, server: KafkaServer, topic: str) -> dict[str, l
     return found
 
 
+async def to_the_end(reader: Topic) -> None:
+    while await reader.page():
+        continue
+
+
 def exactly(count: int) -> dict[str, list[int]]:
     return {f"user-{key}": list(range(key, count, 5)) for key in range(5)}
 
@@ -87,6 +93,20 @@ async def test_a_frozen_broker_is_waited_for_in_bounded_time(start_kafka: Start,
         await insist(sink, numbered(topic, 50, 50))
         await insist(sink, numbered(topic, 100, 50))
     assert await values(island, server, topic) == exactly(150)
+
+
+async def test_a_page_larger_than_the_producers_buffer_is_waited_for(start_kafka: Start, island: Island) -> None:
+    server, topic = start_kafka(), name()
+    large = [Message(topic=topic, key="user-0", value=b"%d" % n + b" " * 30_000) for n in range(20)]
+    async with open_kafka_sink(island, hasty(server)) as sink:
+        await insist(sink, numbered(topic, 0, 1))
+        server.pause()
+        for _ in range(2):
+            with pytest.raises(Transient, match="has not acknowledged 20 of 20 messages"):
+                await sink.send(large)
+        server.resume()
+        await insist(sink, large)
+    assert await values(island, server, topic) == {"user-0": [0, *range(20)]}
 
 
 async def test_a_killed_broker_comes_back_and_nothing_is_doubled(
@@ -146,6 +166,32 @@ async def test_leaving_with_messages_that_cannot_go(start_kafka: Start) -> None:
             assert trio.current_time() - start < 4
         assert trio.current_time() - start < 5
         server.kill()
+
+
+async def test_readers_leave_a_frozen_broker_in_bounded_time(start_kafka: Start, island: Island) -> None:
+    server, topic = start_kafka(), name()
+    settings = hasty(server)
+    async with open_kafka_sink(island, settings) as sink:
+        # More than a consumer fetches ahead.
+        await insist(sink, [Message(topic=topic, key="user-1", value=b"%d" % n + b" " * 100_000) for n in range(40)])
+    async with (
+        open_kafka_feed(island, settings, [topic], "g") as feed,
+        open_kafka_topic(island, settings, topic) as reader,
+    ):
+        with trio.fail_after(20):
+            while not await feed.next(1.0):
+                continue
+        server.pause()
+        start = trio.current_time()
+        with pytest.raises(Transient, match="group g"):
+            await feed.commit()
+        with pytest.raises(Transient, match=r"stopped answering before its end: partitions \[\d\]"):
+            await to_the_end(reader)
+        assert await reader.next(0.1) == ()
+        assert trio.current_time() - start < 2 * settings.answer_s + 2
+        start = trio.current_time()
+    assert trio.current_time() - start < 6
+    server.kill()
 
 
 async def test_no_broker_at_all(start_kafka: Start, island: Island) -> None:

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 
 import trio
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from ....domain.errors import SinkBroken, Transient, Undeliverable
 from ....domain.message import Message
@@ -85,7 +85,7 @@ class KafkaSink:
                 for message in messages:  # not all at once: out of time, what was handed over is in the list
                     deliveries.append(self._owed.get(message) or await self._hand_over(message))  # noqa: PERF401
                 await asyncio.wait(deliveries)
-        except TimeoutError as error:
+        except (TimeoutError, KafkaTimeoutError) as error:
             self._judge(messages, deliveries)
             raise self._overdue(messages, deliveries) from error
         except KafkaError as error:
