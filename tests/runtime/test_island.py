@@ -39,6 +39,20 @@ async def add(a: int, b: int = 0) -> int:
     return a + b
 
 
+async def cancelled_once(began: threading.Event, island: Island, fn: Callable[[], Coroutine[Any, Any, Any]]) -> bool:
+    """Call `fn` and cancel it once it has begun; whether the cancellation was what ended the call."""
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+
+            async def cancel() -> None:
+                await until(began.is_set)
+                scope.cancel()
+
+            nursery.start_soon(cancel)
+            await island.call(fn)
+    return scope.cancelled_caught
+
+
 async def running() -> int:
     """Tasks on the loop beside this one and the one that keeps it open."""
     return len(asyncio.all_tasks()) - 2
@@ -127,14 +141,17 @@ async def test_a_result_that_meets_the_cancellation_is_not_lost(island: Island) 
 
 
 async def test_an_error_while_unwinding_is_told(island: Island) -> None:
+    began = threading.Event()
+
     async def work() -> None:
+        began.set()
         try:
             await asyncio.sleep(3600)
         finally:
             raise Permanent("could not put it back")
 
-    with pytest.raises(Permanent), trio.move_on_after(0.02):
-        await island.call(work)
+    with pytest.RaisesGroup(Permanent):
+        await cancelled_once(began, island, work)
 
 
 @settings(max_examples=100, deadline=None)
@@ -205,9 +222,10 @@ async def test_a_coroutine_that_cancels_itself_is_an_error_of_ours(island: Islan
 
 
 async def test_slow_unwinding_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
-    release = threading.Event()
+    began, release = threading.Event(), threading.Event()
 
     async def stubborn() -> None:
+        began.set()
         while not release.is_set():
             try:
                 await asyncio.sleep(0.01)
@@ -216,9 +234,7 @@ async def test_slow_unwinding_is_bounded(caplog: pytest.LogCaptureFixture) -> No
 
     async with open_island(unwind_s=0.2) as island:
         start = trio.current_time()
-        with trio.move_on_after(0.01) as scope:
-            await island.call(stubborn)
-        assert scope.cancelled_caught
+        assert await cancelled_once(began, island, stubborn)
         assert trio.current_time() - start < 2
         assert "stubborn was cancelled 0.2 s ago and still runs" in caplog.text
         assert await island.call(add, 1) == 1
@@ -248,15 +264,15 @@ async def test_leaving_is_bounded_when_a_task_refuses_to_end(caplog: pytest.LogC
 
 
 async def test_leaving_is_bounded_when_the_loop_hangs(caplog: pytest.LogCaptureFixture) -> None:
-    release = threading.Event()
+    began, release = threading.Event(), threading.Event()
 
     async def hang() -> None:
+        began.set()
         release.wait(30)
 
     start = trio.current_time()
     async with open_island(unwind_s=0.1) as island:
-        with trio.move_on_after(0.05):
-            await island.call(hang)
+        assert await cancelled_once(began, island, hang)
     assert trio.current_time() - start < 5
     assert "its thread is left behind" in caplog.text
     release.set()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import logging
 import uuid
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
+from typing import TypeVar
 
 import pytest
 import trio
@@ -23,6 +25,7 @@ from tests.services.redis import _unused_port
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.chaos]
 
 Start = Callable[..., KafkaServer]
+T = TypeVar("T")
 
 
 @pytest.fixture
@@ -44,12 +47,30 @@ def numbered(topic: str, first: int, count: int) -> list[Message]:
     return [Message(topic=topic, key=f"user-{n % 5}", value=b"%d" % n) for n in range(first, first + count)]
 
 
+@asynccontextmanager
+async def opened(make: Callable[[], AbstractAsyncContextManager[T]]) -> AsyncIterator[T]:
+    """Open as a supervised part does, again after a Transient: a broker that just began on a busy machine is slow."""
+    async with AsyncExitStack() as stack:
+        with trio.fail_after(60):
+            while True:
+                try:
+                    value = await stack.enter_async_context(make())
+                    break
+                except Transient:
+                    await trio.sleep(0.05)
+        yield value
+
+
+def sinking(island: Island, settings: KafkaSettings) -> AbstractAsyncContextManager[KafkaSink]:
+    return opened(lambda: open_kafka_sink(island, settings))
+
+
 async def values(island: Island, server: KafkaServer, topic: str) -> dict[str, list[int]]:
     """Key -> the numbers under it in the topic's order; read over TLS, where no test puts anything in between."""
     found: dict[str, list[int]] = {}
     tls = {"brokers": (server.address("TLS"),), "tls": True, "tls_ca": str(server.tls.ca)}
     settings = KafkaSettings(**tls, connect_timeout_s=5.0, request_timeout_s=10.0)
-    async with open_kafka_topic(island, settings, topic) as reader:
+    async with opened(lambda: open_kafka_topic(island, settings, topic)) as reader:
         while page := await reader.page():
             for one in page:
                 found.setdefault(one.key or "", []).append(int(one.value or b""))
@@ -81,7 +102,7 @@ async def insist(sink: KafkaSink, messages: Sequence[Message]) -> int:
 async def test_a_frozen_broker_is_waited_for_in_bounded_time(start_kafka: Start, island: Island) -> None:
     server, topic = start_kafka(), name()
     settings = hasty(server)
-    async with open_kafka_sink(island, settings) as sink:
+    async with sinking(island, settings) as sink:
         await insist(sink, numbered(topic, 0, 50))
         server.pause()
         start = trio.current_time()
@@ -98,7 +119,7 @@ async def test_a_frozen_broker_is_waited_for_in_bounded_time(start_kafka: Start,
 async def test_a_page_larger_than_the_producers_buffer_is_waited_for(start_kafka: Start, island: Island) -> None:
     server, topic = start_kafka(), name()
     large = [Message(topic=topic, key="user-0", value=b"%d" % n + b" " * 30_000) for n in range(20)]
-    async with open_kafka_sink(island, hasty(server)) as sink:
+    async with sinking(island, hasty(server)) as sink:
         await insist(sink, numbered(topic, 0, 1))
         server.pause()
         for _ in range(2):
@@ -114,7 +135,7 @@ async def test_a_killed_broker_comes_back_and_nothing_is_doubled(
 ) -> None:
     caplog.set_level(logging.INFO)
     server, topic = start_kafka(), name()
-    async with open_kafka_sink(island, hasty(server)) as sink:
+    async with sinking(island, hasty(server)) as sink:
         await insist(sink, numbered(topic, 0, 50))
         server.kill()
         start = trio.current_time()
@@ -132,7 +153,7 @@ async def test_a_killed_broker_comes_back_and_nothing_is_doubled(
 async def test_killed_twice_while_pages_are_sent(start_kafka: Start, island: Island) -> None:
     server, topic = start_kafka(), name()
     sent = 0
-    async with open_kafka_sink(island, hasty(server)) as sink, trio.open_nursery() as nursery:
+    async with sinking(island, hasty(server)) as sink, trio.open_nursery() as nursery:
 
         async def relay() -> None:
             nonlocal sent
@@ -157,7 +178,7 @@ async def test_leaving_with_messages_that_cannot_go(start_kafka: Start) -> None:
     for end in (KafkaServer.kill, KafkaServer.pause):
         server, topic = start_kafka(), name()
         async with open_island() as island:
-            async with open_kafka_sink(island, hasty(server)) as sink:
+            async with sinking(island, hasty(server)) as sink:
                 await insist(sink, numbered(topic, 0, 5))
                 end(server)
                 with trio.move_on_after(0.2):
@@ -171,12 +192,12 @@ async def test_leaving_with_messages_that_cannot_go(start_kafka: Start) -> None:
 async def test_readers_leave_a_frozen_broker_in_bounded_time(start_kafka: Start, island: Island) -> None:
     server, topic = start_kafka(), name()
     settings = hasty(server)
-    async with open_kafka_sink(island, settings) as sink:
+    async with sinking(island, settings) as sink:
         # More than a consumer fetches ahead.
         await insist(sink, [Message(topic=topic, key="user-1", value=b"%d" % n + b" " * 100_000) for n in range(40)])
     async with (
-        open_kafka_feed(island, settings, [topic], "g") as feed,
-        open_kafka_topic(island, settings, topic) as reader,
+        opened(lambda: open_kafka_feed(island, settings, [topic], "g")) as feed,
+        opened(lambda: open_kafka_topic(island, settings, topic)) as reader,
     ):
         with trio.fail_after(20):
             while not await feed.next(1.0):
@@ -210,7 +231,10 @@ async def test_a_feed_outlives_its_broker(start_kafka: Start, island: Island) ->
     server, topic = start_kafka(), name()
     settings = hasty(server)
     seen: list[int] = []
-    async with open_kafka_sink(island, settings) as sink, open_kafka_feed(island, settings, [topic], "g") as feed:
+    async with (
+        sinking(island, settings) as sink,
+        opened(lambda: open_kafka_feed(island, settings, [topic], "g")) as feed,
+    ):
         for round_ in range(2):
             await insist(sink, numbered(topic, 10 * round_, 10))
             with trio.fail_after(60):
@@ -258,7 +282,7 @@ async def test_a_lost_acknowledgement_doubles_nothing(start_kafka: Start, island
     async with trio.open_nursery() as nursery:
         listeners = await trio.open_tcp_listeners(port, host="localhost")
         nursery.start_soon(trio.serve_listeners, guarded, listeners)
-        async with open_kafka_sink(island, hasty(server, port)) as sink:
+        async with sinking(island, hasty(server, port)) as sink:
             for page in range(20):
                 cut = 1
                 await insist(sink, numbered(topic, 10 * page, 10))
@@ -270,7 +294,7 @@ async def test_a_lost_acknowledgement_doubles_nothing(start_kafka: Start, island
 async def test_a_producer_that_lost_its_sequence_is_broken_for_good(kafka_server: KafkaServer, island: Island) -> None:
     topic = name()
     settings = KafkaSettings(brokers=(kafka_server.address(),), connect_timeout_s=5.0, request_timeout_s=10.0)
-    async with open_kafka_sink(island, settings) as sink:
+    async with sinking(island, settings) as sink:
         await sink.send(numbered(topic, 0, 5))
 
         async def lose_it() -> None:
@@ -282,6 +306,6 @@ async def test_a_producer_that_lost_its_sequence_is_broken_for_good(kafka_server
         for _ in range(2):
             with pytest.raises(SinkBroken, match="OutOfOrderSequenceNumber"):
                 await sink.send(numbered(topic, 5, 5))
-    async with open_kafka_sink(island, settings) as sink:
+    async with sinking(island, settings) as sink:
         await sink.send(numbered(topic, 5, 5))
     assert await values(island, kafka_server, topic) == exactly(10)
