@@ -212,8 +212,7 @@ def _publishing(site: Site) -> tuple[Publishing, Child | None]:
         shared = SharedIsland()
         with_sinks = sinks(site.config, shared)
         island = Child(name="island", body=shared.run, critical=False)
-    clock = wiring.WallClock()
-    publishing = Publishing(section, site.ledger.publication(), with_sinks, clock, site.telemetry, site.notices)
+    publishing = Publishing(section, site.ledger.publication(), with_sinks, site.telemetry, site.notices)
     return publishing, island
 
 
