@@ -256,12 +256,10 @@ def _kafka(site: Site, periodic: PeriodicSyncs, island: SharedIsland | None) -> 
         with_sinks = sinks(site.config, island)
         if site.config.events.consume_activity:
             with_feed = feeds(site.config, island)
-    clock = wiring.WallClock()
     publishing = Publishing(
         section,
         site.ledger.publication(),
         with_sinks,
-        clock,
         site.telemetry,
         site.notices,
         mirror=lambda stored: mirrored(stored, section.websocket_topic or ""),
