@@ -108,7 +108,7 @@ def assemble(site: Site) -> Parts:
         consumer=consumer,
         attempts=attempts,
         sampler=sampler,
-        plane=ControlPlane(deps),
+        plane=ControlPlane(deps, live=wiring.live_feed(config, site.ledger, site.telemetry)),
         periodic=periodic,
         pruner=wiring.pruner(config, site.ledger),
         alarm=wiring.failure_alarm(config, site.ledger, site.notices),

@@ -8,6 +8,7 @@ from ..domain.chain import CHAINS, Chain
 from .core import Daemon, Database, Http, Log, Queue, Redis, Worker
 from .jobs import Jobs
 from .keys import Section, specs_of, value_at
+from .live import Live
 from .outlets import Alerts, Breaker, Cluster, CoreService, Kafka, MongoDb, RateLimit, Retention, Scheduler, Stats
 from .secret import Secret
 from .sources import Alchemy, Chains, Prices, Providers, Tokens
@@ -19,6 +20,7 @@ class Config(Section, frozen=True, kw_only=True):
     daemon: Daemon = Daemon()
     log: Log = Log()
     http: Http = Http()
+    live: Live = Live()
     redis: Redis = Redis()
     queue: Queue = Queue()
     worker: Worker = Worker()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from .ledger import Database, ledger_name, migrate_ledger, open_ledger, postgres_dsn
+from .live import live_feed
 from .place import WallClock, identity, make_state_dir, worker_name
 from .policies import failure_alarm, guards, job_defaults, pruner, retention, window_check
 from .providers import new_sources
@@ -17,6 +18,7 @@ __all__ = [
     "identity",
     "job_defaults",
     "ledger_name",
+    "live_feed",
     "make_state_dir",
     "migrate_ledger",
     "new_sources",
