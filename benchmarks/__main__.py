@@ -9,6 +9,7 @@ import sys
 #: Each is a module here with its own options and `--json`.
 BENCHMARKS = {
     "hedge": "the tail of reads with and without a second request to another endpoint",
+    "live": "two thousand browsers on the live feed: memory of each, from commit to page",
     "queue": "no-op jobs beside npm's and PyPI's workers, and Redis' own ceiling",
     "rpc": "CPU per JSON-RPC request beside httpx",
     "sync": "a whole wallet sync: overhead, throughput, memory, start, steps of the event loop",
