@@ -3,7 +3,7 @@
     python -m benchmarks.live --clients 2000 --seconds 20 [--json]
 
 A real daemon (SQLite, one process); the clients are a process of their own, and so is what commits the events: 200 a
-second for one user's room each and one a second for all. So the daemon sees them by looking, as it does for other workers'.
+second for one user's room each and one a second for all. So the daemon sees them by looking, as those of other workers.
 Latency is from just before the commit to the frame's arrival; memory what the daemon's RSS grew by, per client.
 """
 

@@ -290,7 +290,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
 
 def shown(spec: Spec, raw: Any) -> str:
     """`raw` for an error message, never a secret."""
-    if spec.kind is Secret:
+    if spec.kind is Secret or (isinstance(raw, str) and "-----BEGIN" in raw):
         return MASK
     if spec.kind is SecretUrl or (isinstance(raw, str) and "://" in raw):
         return repr(redact_url(raw)) if isinstance(raw, str) else MASK

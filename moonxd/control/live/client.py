@@ -74,7 +74,8 @@ class Client:
         """Send a whole frame, now or as soon as its socket takes it."""
         if self.ended is None:
             self._write(frame)
-            if self.unsent > self._limit:
+            # One message may be larger than the limit: the oldest does not count.
+            if self._backlog and self.unsent - len(self._backlog[0]) > self._limit:
                 self._drop_backlog()
                 self.close(TOO_SLOW, "too slow: messages were lost, join again with lastEventId")
 

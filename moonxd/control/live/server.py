@@ -4,6 +4,7 @@ server sees them, because hypercorn would spend seven tasks and a compressor on 
 from __future__ import annotations
 
 import logging
+import socket
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -41,6 +42,8 @@ from .words import (
 log = logging.getLogger("moonxd.control.live")
 
 _READ = 4096
+#: Bytes that the kernel takes for a client.
+_SEND_BUFFER = 65536
 #: Seconds until a client has to be in a room.
 _JOIN_S = 10.0
 #: Seconds that a join waits for the outbox to be read.
@@ -121,6 +124,8 @@ class LiveFeed:
 
     async def _admit(self, stream: trio.SocketStream, opened: Opened) -> None:
         assert self._nursery is not None, "_closed() looked"
+        # Else the kernel would keep megabytes for a client that does not read.
+        stream.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER)
         client = Client(stream, opened.wire, self._nursery, limit=self._terms.backlog_bytes)
         client.deadline, client.budget = trio.current_time() + _JOIN_S, BUDGET
         self.hub.enter(client)

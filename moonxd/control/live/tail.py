@@ -7,6 +7,8 @@ ended in this process makes it look at once.
 from __future__ import annotations
 
 import logging
+import math
+from collections.abc import Sequence
 
 import msgspec
 import trio
@@ -24,6 +26,8 @@ log = logging.getLogger("moonxd.control.live")
 POLL_S = 0.1
 _PAUSE_S = 0.02
 _PAGE = 500
+#: Events between two looks at what else the loop has to do; about a millisecond.
+_SLICE = 50
 _READ_S = 10.0
 #: The window is kept this long when everybody left: they may be back at once.
 _LINGER_S = 60.0
@@ -41,7 +45,8 @@ class Tail:
         self._poll_s = poll_s
         self._linger_s = linger_s
         self._nudged = trio.Event()
-        self._position = 0
+        #: Events up to here were told; None: nothing was read yet.
+        self._position: int | None = None
         self._unreadable = 0
 
     def nudge(self) -> None:
@@ -57,36 +62,40 @@ class Tail:
 
     async def _follow(self) -> None:
         """From the first client until the last one is gone for a while."""
-        position: int | None = None
+        self._position = None
         pause = _RETRY_S[0]
-        left_at: float | None = None
-        while left_at is None or trio.current_time() - left_at < self._linger_s:
-            left_at = None if self._hub.clients else left_at or trio.current_time()
+        left_at = math.inf
+        while True:
+            left_at = math.inf if self._hub.clients else min(left_at, trio.current_time())
+            if trio.current_time() - left_at > self._linger_s:
+                return
             try:
                 with trio.fail_after(_READ_S):
-                    position = await self._begin() if position is None else position
-                    count = await self._read()
+                    page = await self._page()
             except (MoonxdError, trio.TooSlowError) as error:
                 log.warning("the live feed cannot read events and tries again: %s", error or "no answer in time")
                 await trio.sleep(pause)
                 pause = min(pause * 2, _RETRY_S[1])
                 continue
             pause = _RETRY_S[0]
-            if count < _PAGE:
+            await self._tell_all(page)
+            if len(page) < _PAGE:
                 self._hub.ready.set()
                 await self._wait()
 
-    async def _begin(self) -> int:
-        self._position = max(0, await self._outbox.newest() - self._keep)
-        self._hub.window.restart(self._position)
-        return self._position
+    async def _page(self) -> tuple[StoredEvent, ...]:
+        if self._position is None:
+            begin = max(0, await self._outbox.newest() - self._keep)
+            self._hub.window.restart(begin)
+            self._position = begin
+        return await self._outbox.read(self._position, _PAGE)
 
-    async def _read(self) -> int:
-        page = await self._outbox.read(self._position, _PAGE)
-        for stored in page:
+    async def _tell_all(self, page: Sequence[StoredEvent]) -> None:
+        for number, stored in enumerate(page, 1):
             await self._tell(stored)
             self._position = stored.position
-        return len(page)
+            if number % _SLICE == 0:
+                await trio.lowlevel.checkpoint()
 
     async def _tell(self, stored: StoredEvent) -> None:
         try:
