@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import re
 import resource
 import signal
 import subprocess
@@ -53,6 +54,9 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     user_p99: float
     broadcast_p50: float
     broadcast_p99: float
+    #: Of all events, the share whose room was told within so long of the commit, as the daemon's own metric has it.
+    told_in_100_ms: float
+    told_in_250_ms: float
     #: Share of a core that the daemon used under load.
     cpu: float
     lost: int
@@ -97,6 +101,13 @@ def await_ready(port: int, process: subprocess.Popen[bytes]) -> None:
         except httpx.TransportError:
             time.sleep(0.1)
     raise SystemExit("the daemon did not start")
+
+
+def told_within(port: int) -> dict[str, float]:
+    """Shares by the metric's buckets, in seconds."""
+    text = httpx.get(f"http://127.0.0.1:{port}/metrics", trust_env=False).text
+    buckets = dict(re.findall(r'^moonxd_live_lag_seconds_bucket\{le="([^"]+)"\} (\S+)$', text, re.MULTILINE))
+    return {bound: float(count) / float(buckets["+Inf"]) for bound, count in buckets.items()}
 
 
 def made_event(kind: str, key: str) -> Event:
@@ -146,6 +157,7 @@ async def measure(clients: int, seconds: float, state: Path) -> Result:
             await trio.sleep(2)
             loaded = rss_kb(process.pid)
             heard = await crowd.heard()
+            within = await trio.to_thread.run_sync(told_within, port)
     user, everybody = heard["portfolio_update"], heard["chain_stats_update"]
     grown = clients - 20
     return Result(
@@ -159,6 +171,8 @@ async def measure(clients: int, seconds: float, state: Path) -> Result:
         user_p99=round(nearest_rank(user, 0.99) * 1000, 1),
         broadcast_p50=round(nearest_rank(everybody, 0.5) * 1000, 1),
         broadcast_p99=round(nearest_rank(everybody, 0.99) * 1000, 1),
+        told_in_100_ms=round(within["0.1"], 4),
+        told_in_250_ms=round(within["0.25"], 4),
         cpu=round(cpu, 3),
         lost=told + broadcasts * clients - len(user) - len(everybody),
     )

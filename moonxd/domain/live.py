@@ -20,6 +20,8 @@ _NAMES = {
     "stats.overview_updated": "stats_overview_update",
 }
 _OF_ONE_USER = ("portfolio.", "sync.")
+#: What an event says of our machines is nothing for browsers.
+_OURS = ("queue", "workerId", "workerVersion")
 
 
 class TokenRefused(Exception):
@@ -58,7 +60,7 @@ class _About(msgspec.Struct, rename="camel"):
 
 class _Envelope(msgspec.Struct, rename="camel"):
     metadata: _About
-    data: msgspec.Raw
+    data: dict[str, msgspec.Raw]
     user_id: str = ""
     wallet_address: str = ""
 
@@ -69,7 +71,7 @@ class _Message(msgspec.Struct, rename="camel", omit_defaults=True):
     room: str
     event_id: str
     timestamp: int
-    data: msgspec.Raw
+    data: dict[str, msgspec.Raw]
     user_id: str = ""
     wallet_address: str = ""
 
@@ -112,6 +114,8 @@ def update_of(stored: StoredEvent) -> Update | None:
         return None
     envelope = _ENVELOPES.decode(event.body)
     name = _NAMES.get(event.type) or event.type.replace(".", "_")
+    for field in _OURS:
+        envelope.data.pop(field, None)
     body = _MESSAGES.encode(
         _Message(
             type=name,

@@ -158,7 +158,7 @@ async def test_the_newest_position_outlives_its_rows(ledger: WholeLedger, wallet
     newest = await ledger.newest()
     await later()
     await drained(ledger, Retention(outbox_s=0.0, unpublished=True))
-    assert await ledger.read(0, 10) == ()
+    assert not [one for one in await ledger.read(0, 10) if one.position < newest]
     assert await ledger.newest() == newest
 
 

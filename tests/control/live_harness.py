@@ -6,7 +6,6 @@ import json
 import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager, nullcontext, suppress
-from decimal import Decimal
 from functools import partial
 from itertools import count
 from pathlib import Path
@@ -24,7 +23,6 @@ from moonxd.control.live.server import LiveFeed, Terms
 from moonxd.control.live.tokens import Tokens
 from moonxd.control.server import ControlPlane, serve_control
 from moonxd.control.socket import tcp_listeners, unix_listener
-from moonxd.domain import event
 from moonxd.domain.ledger import Event
 from tests.control.harness import Bench, WallClock, queue_on
 
@@ -39,29 +37,30 @@ def token(user: str = "u1", *, key: Any = SECRET, algorithm: str = "HS256", **cl
     return jwt.encode({"sub": user, "exp": time.time() + 60, **claims}, key, algorithm=algorithm)
 
 
+def made_event(kind: str, user: str, **data: Any) -> Event:
+    """An event as the outbox holds it."""
+    identity = uuid4()
+    body = {
+        "metadata": {"eventId": str(identity), "eventType": kind, "timestamp": next(_moments), "userId": user},
+        "userId": user,
+        "walletAddress": "" if user == "system" else "0x" + "ab" * 20,
+        "type": kind,
+        "data": data,
+    }
+    return Event(id=identity, type=kind, topic="t", key=user, wallet="", body=json.dumps(body).encode())
+
+
 def portfolio_event(user: str, total: int = 1) -> Event:
     """A committed change of this user's wallet."""
-    about = event.Subject(operation=uuid4(), user_id=user, wallet="0x" + "ab" * 20, version="t", at_ms=next(_moments))
-    return event.portfolio_updated(about, holdings=(), total_value_usd=Decimal(total), duration_ms=1)
-
-
-def sync_event(kind: str, user: str) -> Event:
-    made = portfolio_event(user)
-    body = json.loads(made.body)
-    body["type"] = body["metadata"]["eventType"] = kind
-    return Event(
-        id=made.id, type=kind, topic="sync.events", key=user, wallet=made.wallet, body=json.dumps(body).encode()
-    )
+    return made_event("portfolio.updated", user, totalValueUsd=total)
 
 
 def stats_event(kind: str = "stats.chain_performance_updated") -> Event:
-    return sync_event(kind, event.SYSTEM)
+    return made_event(kind, "system", chains=[])
 
 
 def alert_event() -> Event:
-    return event.alert(
-        "test", "something is wrong", severity="warning", service="t", version="t", at_ms=next(_moments), metadata={}
-    )
+    return made_event("system.alert", "system", alertType="test", message="something is wrong", severity="warning")
 
 
 class Counts:

@@ -21,9 +21,9 @@ from tests.control.live_harness import (
     SECRET,
     alert_event,
     live,
+    made_event,
     portfolio_event,
     stats_event,
-    sync_event,
     token,
 )
 from tests.services.redis import until
@@ -33,7 +33,7 @@ async def test_a_page_hears_of_its_user_in_the_words_of_the_contract(redis_url: 
     async with live(redis_url) as bench, bench.page() as page:
         assert await page.join("user:u1", token()) == {"type": "joined", "room": "user:u1", "id": 0}
         kinds = ("sync.queued", "sync.started", "sync.completed", "sync.failed", "sync.retrying", "sync.cancelled")
-        await bench.tell(*(sync_event(kind, "u1") for kind in kinds), portfolio_event("u1", total=7))
+        await bench.tell(*(made_event(kind, "u1") for kind in kinds), portfolio_event("u1", total=7))
         heard = [await page.hear() for _ in range(7)]
         assert [one["type"] for one in heard] == [kind.replace(".", "_") for kind in kinds] + ["portfolio_update"]
         assert [one["id"] for one in heard] == list(range(1, 8))
@@ -42,6 +42,15 @@ async def test_a_page_hears_of_its_user_in_the_words_of_the_contract(redis_url: 
         assert last["room"] == "user:u1"
         assert {"eventId", "timestamp", "userId", "walletAddress"} <= set(last)
         assert bench.counts.sent["portfolio_update"] == 1
+
+
+async def test_pages_do_not_hear_of_our_machines(redis_url: str) -> None:
+    async with live(redis_url) as bench, bench.page() as page:
+        await page.join("user:u1", token())
+        await bench.tell(made_event("sync.started", "u1", workerId="host-1:42", workerVersion="1", syncType="full"))
+        heard = await page.hear()
+        assert heard["data"] == {"syncType": "full"}
+        assert "host-1" not in json.dumps(heard)
 
 
 async def test_users_never_hear_of_each_other(redis_url: str) -> None:

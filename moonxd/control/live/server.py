@@ -1,5 +1,5 @@
 """GET /v1/ws: one browser from its request to its last frame. connections.py hands its sockets over before the HTTP
-server sees them, because hypercorn would spend seven tasks and a compressor on each (docs/adr/0058)."""
+server sees them: docs/adr/0058 says why."""
 
 from __future__ import annotations
 

@@ -23,7 +23,7 @@ from .window import told
 log = logging.getLogger("moonxd.control.live")
 
 #: Seconds between two looks that nobody asked for, and between any two.
-POLL_S = 0.1
+POLL_S = 0.05
 _PAUSE_S = 0.02
 _PAGE = 500
 #: Events between two looks at what else the loop has to do; about a millisecond.
