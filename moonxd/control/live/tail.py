@@ -56,9 +56,9 @@ class Tail:
     async def run(self) -> None:
         """Until cancelled."""
         while True:
+            self._hub.ready = trio.Event()
             await self._hub.watched.wait()
             await self._follow()
-            self._hub.ready = trio.Event()
 
     async def _follow(self) -> None:
         """From the first client until the last one is gone for a while."""
