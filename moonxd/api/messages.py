@@ -64,7 +64,8 @@ class EnqueueRequest(Request, frozen=True, kw_only=True):
     wallet_address: str | None = None
     wallets: tuple[WalletAsk, ...] = ()
     tokens: tuple[str, ...] = ()
-    priority: Literal["high", "medium", "low"] = "medium"
+    #: None: medium for one wallet, low for a job about many.
+    priority: Literal["high", "medium", "low"] | None = None
     delay: DelayMs = 0
     chain_ids: tuple[int | str, ...] = ()
     force_refresh: bool = False

@@ -54,7 +54,9 @@ def enqueue(
     chain: Annotated[
         list[str] | None, typer.Option(help="Only this chain (id or name; repeat it, or separate by commas).")
     ] = None,
-    priority: Annotated[Priority, typer.Option(help="Who goes first.")] = Priority.medium,
+    priority: Annotated[
+        Priority | None, typer.Option(help="Who goes first. Unsaid: medium for one wallet, low for jobs about many.")
+    ] = None,
     delay: Annotated[str, typer.Option(help="Not before this has passed: 90, 90s, 5m, 2h, 500ms.")] = "0",
     force: Annotated[bool, typer.Option("--force", help="Refresh even what is still fresh.")] = False,
     sync_type: Annotated[SyncType, typer.Option(help="What to sync.")] = SyncType.portfolio,
@@ -73,7 +75,7 @@ def enqueue(
         user_id=user,
         **_wallets(type, wallet or [], wallets),
         tokens=tuple(token or ()),
-        priority=priority.value,
+        priority=priority.value if priority else None,
         delay=round(parse_duration(delay) * 1000),
         chain_ids=tuple(part for one in chain or () for part in one.split(",") if part),
         force_refresh=force,

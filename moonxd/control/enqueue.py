@@ -83,6 +83,10 @@ def _many(ask: EnqueueRequest, now_ms: int) -> dict[str, Any]:
     }
 
 
+#: A wallet that somebody waits for goes before work in bulk.
+_DEFAULT_PRIORITY, _BULK_PRIORITY = "medium", "low"
+_IN_BULK = frozenset({"bulk-sync", "chain-sync", "token-metadata"})
+
 Build = Callable[[EnqueueRequest, int], dict[str, Any]]
 #: By job name: what makes the payload, and the fields it looks at besides those that all types share.
 JOB_TYPES: dict[str, tuple[Build, tuple[str, ...]]] = {
@@ -105,12 +109,14 @@ def new_job(ask: EnqueueRequest, now_ms: int, terms: Mapping[str, Terms] | None 
     if ask.job_id is not None:
         check_job_id(ask.job_id)
     _check_fields(ask, fields)
+    priority = ask.priority or (_BULK_PRIORITY if ask.type in _IN_BULK else _DEFAULT_PRIORITY)
+    ask = msgspec.structs.replace(ask, priority=priority)
     try:
         payload = build(ask, now_ms)
     except Permanent as error:
         raise invalid(str(error)) from error
     own = (terms or {}).get(JOBS[ask.type].name, Terms())
-    options = JobOptions(priority=PRIORITIES[ask.priority], delay=ask.delay, attempts=own.attempts, backoff=own.backoff)
+    options = JobOptions(priority=PRIORITIES[priority], delay=ask.delay, attempts=own.attempts, backoff=own.backoff)
     return NewJob(name=ask.type, data=payload, options=options, id=ask.job_id, timestamp=now_ms)
 
 

@@ -50,8 +50,16 @@ class PriceSource(Protocol):
     @property
     def name(self) -> str: ...
 
+    @property
+    def most(self) -> int | None:
+        """How many tokens one call may ask about; None: any number."""
+        ...
+
     async def prices(self, tokens: Sequence[TokenRef]) -> Mapping[TokenRef, Price]:
-        """What the source knows; unknown tokens are absent. Raises Transient when the source as a whole is away."""
+        """What the source knows of at most `most` tokens; unknown ones are absent.
+
+        Raises Transient when the source as a whole is away.
+        """
         ...
 
 

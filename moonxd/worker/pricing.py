@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import msgspec
 import trio
@@ -65,11 +65,12 @@ class PriceBook:
         if not missing:
             return PriceLookup(found, frozenset(unavailable))
         last = await self._last(missing)
-        said, away = await self._ask(missing, last)
+        said, unasked = await self._ask(missing, last)
         fresh, held = self._decide(missing, said, last)
-        unknown = [token for token in missing if token not in fresh]
-        await self._remember(fresh, held, unknown, away=away)
-        return PriceLookup(found | fresh, frozenset((*unavailable, *unknown) if away else unavailable))
+        unasked -= fresh.keys()
+        await self._remember(fresh, held)
+        await self._note([token for token in missing if token not in fresh and token not in unasked], unasked)
+        return PriceLookup(found | fresh, frozenset(unasked.union(unavailable)))
 
     async def _cached(self, tokens: Sequence[TokenRef]) -> tuple[dict[TokenRef, Price], list[TokenRef], list[TokenRef]]:
         """Prices, tokens that could not be asked about a moment ago, and tokens to ask about."""
@@ -93,21 +94,24 @@ class PriceBook:
 
     async def _ask(
         self, missing: Sequence[TokenRef], last: Mapping[TokenRef, Price]
-    ) -> tuple[dict[TokenRef, list[Price]], bool]:
-        """What the sources said, each asked once about all it has to settle; whether one was away that might know."""
+    ) -> tuple[dict[TokenRef, list[Price]], set[TokenRef]]:
+        """What the sources said, each asked once about all it has to settle, and the tokens that one which might know
+        was not asked about."""
         said: dict[TokenRef, list[Price]] = {}
-        away = not self._sources
+        unasked: set[TokenRef] = set() if self._sources else set(missing)
         for source in self._sources:
             wanted = [token for token in missing if settled(said.get(token, ()), last.get(token), self._rules) is None]
             if not wanted:
                 break
-            prices = await self._prices(source, wanted)
+            asked = wanted[: source.most]
+            unasked.update(wanted[len(asked) :])
+            prices = await self._prices(source, asked)
             if prices is None:
-                away = True
+                unasked.update(asked)
                 continue
             for token, price in prices.items():
                 said.setdefault(token, []).append(price)
-        return said, away
+        return said, unasked
 
     async def _prices(self, source: PriceSource, wanted: Sequence[TokenRef]) -> Mapping[TokenRef, Price] | None:
         """None when the source cannot be asked, or did not answer."""
@@ -156,18 +160,18 @@ class PriceBook:
             log.warning("%d prices jumped and stay as they were until a second source agrees", len(held))
         return fresh, held
 
-    async def _remember(
-        self, fresh: Mapping[TokenRef, Price], held: set[TokenRef], unknown: Sequence[TokenRef], *, away: bool
-    ) -> None:
+    async def _remember(self, fresh: Mapping[TokenRef, Price], held: set[TokenRef]) -> None:
         if fresh:
             encoded = {token: _ENCODER.encode(price) for token, price in fresh.items()}
             await self._cache.put_many({_key(token): entry for token, entry in encoded.items()}, self._ttl_s)
             # A held price keeps its old date: otherwise one mistake could hold it for ever.
             confirmed = {_last_key(token): entry for token, entry in encoded.items() if token not in held}
             await self._cache.put_many(confirmed, _LAST_S)
-        if unknown:
-            mark, ttl_s = (_UNAVAILABLE, _UNAVAILABLE_S) if away else (_UNKNOWN, self._unknown_ttl_s)
-            await self._cache.put_many({_key(token): mark for token in unknown}, ttl_s)
+
+    async def _note(self, unknown: Collection[TokenRef], unasked: Collection[TokenRef]) -> None:
+        for tokens, mark, ttl_s in ((unknown, _UNKNOWN, self._unknown_ttl_s), (unasked, _UNAVAILABLE, _UNAVAILABLE_S)):
+            if tokens:
+                await self._cache.put_many({_key(token): mark for token in tokens}, ttl_s)
 
 
 _ENCODER = msgspec.msgpack.Encoder()

@@ -20,7 +20,7 @@ from moonxd.api.messages import DependencyState, EnqueueRequest, PauseRequest, W
 from moonxd.api.schema import Child
 from moonxd.domain.errors import Permanent, Transient
 from moonxd.domain.fleet import Answer
-from moonxd.domain.job import Completed, Failed, JobOptions, Keep
+from moonxd.domain.job import PRIORITIES, Completed, Failed, JobOptions, Keep
 from moonxd.domain.ledger import Admission, Admitted, Commit, Event, Lease
 from moonxd.domain.money import amount
 from moonxd.domain.token import Holding
@@ -69,6 +69,21 @@ async def test_enqueue_writes_what_existing_workers_read(redis_url: str, socket_
             "chainIds": [8453, 1, 56],
             "metadata": {"from": "test"},
         }
+
+
+@pytest.mark.parametrize(
+    ("type", "priority"), [("portfolio-sync", "medium"), ("bulk-sync", "low"), ("chain-sync", "low")]
+)
+async def test_work_in_bulk_waits_behind_single_wallets_unless_somebody_says_otherwise(
+    redis_url: str, socket_path: Path, type: str, priority: str
+) -> None:
+    async with serving(redis_url, socket_path) as bench:
+        ask = EnqueueRequest(type=type, user_id="u1", wallet_address=WALLET, chain_ids=(1,))
+        await bench.call(calls.enqueue(ask))
+        job = await bench.claim()
+        assert (job.options.priority, json.loads(job.data)["priority"]) == (PRIORITIES[priority], priority)
+        await bench.call(calls.enqueue(msgspec.structs.replace(ask, priority="high")))
+        assert (await bench.claim()).options.priority == 1
 
 
 async def test_delayed_job_waits_and_can_be_promoted(redis_url: str, socket_path: Path) -> None:

@@ -80,6 +80,7 @@ class Market:
     """A price vendor: what is not in `usd` it does not know; it is away while not `open`, slow by `takes_s`."""
 
     name = "market"
+    most: int | None = None
 
     def __init__(self) -> None:
         self.usd: dict[str, str] = {NATIVE: "2000", USDC: "1"}

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 import pytest
+import trio
 from trio.testing import MockClock
 
 from moonxd.adapters.memory.cache import MemoryCache
@@ -24,6 +25,7 @@ class Market:
         self.prices_of = {{"a": A, "b": B, "c": C}[token]: price for token, price in prices.items()}
         self.failure: Exception | None = None
         self.asked: list[set[TokenRef]] = []
+        self.most: int | None = None
 
     async def prices(self, tokens: Sequence[TokenRef]) -> Mapping[TokenRef, Price]:
         self.asked.append(set(tokens))
@@ -49,6 +51,18 @@ async def test_each_source_is_asked_once_for_what_is_not_settled(autojump_clock:
     assert (first.asked, second.asked, third.asked) == ([{A, B, C}], [{B, C}], [])
     assert (await prices.lookup([A, B, C])).found == found
     assert len(first.asked) == 1, "the cache knows"
+
+
+async def test_tokens_that_a_source_takes_no_more_of_were_not_asked_about(autojump_clock: MockClock) -> None:
+    only = Market("dexscreener", a=(10, 0.9), c=(30, 0.9))
+    only.most = 2
+    prices = book(only)
+    lookup = await prices.lookup([A, B, C])
+    assert (set(lookup.found), lookup.unavailable) == ({A}, {C}), "B is unknown: it was asked about"
+    await trio.sleep(31)
+    lookup = await prices.lookup([A, B, C])
+    assert (set(lookup.found), lookup.unavailable) == ({A, C}, frozenset()), "its turn comes"
+    assert only.asked == [{A, B}, {C}]
 
 
 async def test_a_token_that_nobody_knows_is_unknown_and_one_that_nobody_told_is_unavailable(

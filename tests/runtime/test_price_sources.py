@@ -12,7 +12,7 @@ import pytest
 from moonxd.adapters.chains import TokenList, builtin_tokens
 from moonxd.adapters.prices import SourceOptions, build_sources
 from moonxd.adapters.rpc import Transport, open_transport
-from moonxd.adapters.rpc.errors import EndpointError, Garbage, HttpFailure, KeyRefused, RateLimited
+from moonxd.adapters.rpc.errors import Garbage, HttpFailure, KeyRefused, RateLimited
 from moonxd.domain.address import NATIVE
 from moonxd.domain.chain import CHAINS
 from moonxd.domain.token import Price, TokenRef
@@ -206,8 +206,22 @@ async def test_alchemy_takes_recorded_answers(source: Callable[..., PriceSource]
     assert found == {WETH: Price(Decimal("2000.1"), "alchemy", 0.9, 1795341600.0)}
     (request,) = server.requests
     assert json.loads(request[1])["addresses"][0] == {"network": "eth-mainnet", "address": WETH.address}
-    with pytest.raises(EndpointError, match="too many at once"):
-        await source("alchemy", server.url).prices([TokenRef(1, f"0x{number:040x}") for number in range(1, 200)])
+
+
+@pytest.mark.parametrize(("name", "requests"), [("coingecko", 20), ("dexscreener", 20), ("alchemy", 4)])
+async def test_as_many_tokens_as_a_source_takes_cost_no_more_requests_than_it_grants(
+    source: Callable[..., PriceSource], name: str, requests: int
+) -> None:
+    """The worst spread over the chains: each leaves a request that is not full."""
+    empty: dict[str, Any] = {"coingecko": {}, "dexscreener": [], "alchemy": {"data": []}}
+    async with serving(answering(empty[name])) as server:
+        asking = source(name, server.url)
+        assert asking.most is not None
+        chains = list(CHAINS)
+        spread = [TokenRef(chain_id, f"0x{number:040x}") for number, chain_id in enumerate(chains[1:], 1)]
+        rest = [TokenRef(chains[0], f"0x{number:040x}") for number in range(100, 100 + asking.most - len(spread))]
+        assert await asking.prices(spread + rest) == {}
+    assert 1 < len(server.requests) <= requests
 
 
 async def test_a_source_without_its_key_is_left_out(transport: Transport) -> None:

@@ -14,6 +14,7 @@ import moonxd.adapters.chains
 from moonxd.adapters.chains.alchemy import AlchemyReader
 from moonxd.adapters.chains.multicall import MulticallReader
 from moonxd.adapters.chains.reading import Endpoints
+from moonxd.adapters.chains.together import SharingReader
 from moonxd.adapters.chains.tokens import TokenList, builtin_tokens
 from moonxd.adapters.memory.cache import MemoryCache
 from moonxd.adapters.prices.llama import LlamaPrices
@@ -32,7 +33,8 @@ def reader(kind: str, running: SimulatorProcess, transport: Transport, chain: Ch
     tokens, cache = TokenList(builtin_tokens()), MemoryCache()
     if kind == "alchemy":
         client = RpcClient(transport, Endpoint(f"{running.env['ALCHEMY_BASE_URL']}/{chain.alchemy}/v2/key"))
-        return AlchemyReader(chain, Endpoints(chain, [client]), tokens, cache)
+        endpoints = Endpoints(chain, [client])
+        return AlchemyReader(chain, endpoints, tokens, cache, shared=SharingReader(chain, endpoints, tokens, cache))
     client = RpcClient(transport, Endpoint(running.env[f"{chain.slug.upper()}_RPC_URL"]))
     return MulticallReader(chain, Endpoints(chain, [client]), tokens, cache)
 

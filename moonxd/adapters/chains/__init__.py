@@ -114,9 +114,8 @@ def build_reader(
         retry_delay_s=retry_delay_s,
         hedge_share=guards.hedge_share,
     )
-    if alchemy_url:
-        return AlchemyReader(chain, where, tokens, cache)
-    return SharingReader(chain, where, tokens, cache, chunk=chunk)
+    plain = SharingReader(chain, where, tokens, cache, chunk=chunk)
+    return AlchemyReader(chain, where, tokens, cache, shared=plain) if alchemy_url else plain
 
 
 def _limits(guards: Guards, chain: Chain, name: str, url: str, *, is_alchemy: bool) -> Limits | None:

@@ -15,7 +15,7 @@ from ...domain.errors import Permanent
 from ...domain.text import NAME_MAX, SYMBOL_MAX, clean_text, is_disguised
 from ...domain.token import ChainSnapshot, TokenBalance, TokenMeta, TokenRef
 from ...domain.tokenlist import safe_logo
-from ...ports import Cache
+from ...ports import Cache, ManyReader
 from ..rpc import RpcClient
 from ..rpc.errors import Garbage, RpcError
 from .metadata import UNKNOWN, MetadataBook
@@ -48,17 +48,23 @@ class _Metadata(msgspec.Struct):
 
 
 class AlchemyReader:
-    """A `ports.ChainReader` for endpoints with Alchemy's token methods.
+    """A `ports.ChainReader`, `ManyReader` and `TokenReader` for endpoints with Alchemy's token methods.
 
     Two round trips in a row when nothing is new: heights and tokens, then the coin and the height once more. The
     snapshot's blocks are the lowest and highest height seen meanwhile.
+
+    The index answers for one wallet at a time, so many wallets are read by `shared` over the same endpoints: listed
+    tokens and those seen before. What is new in a wallet is found by its next read alone.
     """
 
-    def __init__(self, chain: Chain, endpoints: Endpoints, tokens: TokenList, cache: Cache) -> None:
+    def __init__(
+        self, chain: Chain, endpoints: Endpoints, tokens: TokenList, cache: Cache, *, shared: ManyReader
+    ) -> None:
         self._chain = chain
         self._endpoints = endpoints
         self._listed = tokens.on(chain.id)
         self._book = MetadataBook(chain.id, cache)
+        self._shared = shared
 
     @property
     def chain(self) -> Chain:
@@ -67,6 +73,23 @@ class AlchemyReader:
     async def read(self, wallet: str, seen: Sequence[str], *, refresh_metadata: bool = False) -> ChainSnapshot:
         """See ports.ChainReader. `seen` is not needed: the index knows every token the wallet ever held."""
         return await self._endpoints.run(partial(self._read, wallet, refresh_metadata))
+
+    async def read_many(
+        self, wallets: Sequence[tuple[str, Sequence[str]]], *, refresh_metadata: bool = False
+    ) -> tuple[ChainSnapshot, ...]:
+        """See ports.ManyReader."""
+        return await self._shared.read_many(wallets, refresh_metadata=refresh_metadata)
+
+    async def describe(self, tokens: Sequence[str]) -> Mapping[str, TokenMeta]:
+        """See ports.TokenReader. Listed tokens keep what their list says."""
+        listed = {address: self._listed[address] for address in tokens if address in self._listed}
+        others = [address for address in dict.fromkeys(tokens) if address not in listed]
+
+        async def attempt(client: RpcClient) -> dict[str, TokenMeta]:
+            await self._endpoints.verify(client)
+            return await self._ask(client, others)
+
+        return listed | await self._endpoints.run(attempt)
 
     async def _read(self, wallet: str, refresh: bool, client: RpcClient) -> ChainSnapshot:
         heights: list[int] = []
@@ -151,7 +174,7 @@ class AlchemyReader:
             metas.update(await self._ask(client, missing[:_METADATA_MAX]))
         return metas
 
-    async def _ask(self, client: RpcClient, addresses: Sequence[str]) -> Mapping[str, TokenMeta]:
+    async def _ask(self, client: RpcClient, addresses: Sequence[str]) -> dict[str, TokenMeta]:
         asked: dict[str, TokenMeta] = {}
         slots = trio.CapacityLimiter(_METADATA_AT_ONCE)
 

@@ -10,7 +10,6 @@ from ...domain.address import NATIVE
 from ...domain.chain import CHAINS
 from ...domain.token import Price, TokenRef
 from ..rpc import Transport
-from ..rpc.errors import RateLimited
 from .asking import Asker, batches, usd
 
 #: Addresses and networks of one request.
@@ -27,6 +26,8 @@ class AlchemyPrices:
     """A `ports.PriceSource` for contracts; native coins are left to others."""
 
     name = "alchemy"
+    #: Both groups of networks may leave one request that is not full.
+    most: int | None = (_REQUESTS_MAX - 1) * _BATCH
 
     def __init__(self, transport: Transport, *, base_url: str, api_key: str, timeout_s: float = 10.0) -> None:
         """Raises ConfigError when `base_url` cannot be used. `timeout_s` bounds each request."""
@@ -36,11 +37,8 @@ class AlchemyPrices:
     async def prices(self, tokens: Sequence[TokenRef]) -> Mapping[TokenRef, Price]:
         """See ports.PriceSource."""
         wanted = sorted({token for token in tokens if token.chain_id in CHAINS and token.address != NATIVE})
-        asks = list(_requests(wanted))
-        if len(asks) > _REQUESTS_MAX:
-            raise RateLimited(f"{self._asker.host}: {len(wanted)} tokens are too many at once")
         found: dict[TokenRef, Price] = {}
-        for batch in asks:
+        for batch in _requests(wanted):
             addresses = [{"network": CHAINS[chain_id].alchemy, "address": address} for chain_id, address in batch]
             answer = await self._asker.post({"addresses": addresses})
             rows = answer.get("data") if isinstance(answer, dict) else None

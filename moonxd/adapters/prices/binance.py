@@ -29,6 +29,7 @@ class BinancePrices:
     """A `ports.PriceSource`. `listed` gives the symbols of tokens on a curated list; other tokens are unknown here."""
 
     name = "binance"
+    most: int | None = None
 
     def __init__(
         self,

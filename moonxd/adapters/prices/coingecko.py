@@ -41,6 +41,11 @@ class CoinGeckoPrices:
         self._asker = Asker(transport, base_url, timeout_s=timeout_s, headers=headers)
         self._batch = _BATCH
 
+    @property
+    def most(self) -> int | None:
+        """Every platform may leave one request that is not full."""
+        return (_REQUESTS_MAX - len(_PLATFORMS)) * self._batch
+
     async def prices(self, tokens: Sequence[TokenRef]) -> Mapping[TokenRef, Price]:
         """See ports.PriceSource."""
         found: dict[TokenRef, Price] = {}

@@ -10,7 +10,6 @@ from ...domain.address import NATIVE
 from ...domain.pricing import liquidity_confidence
 from ...domain.token import Price, TokenRef
 from ..rpc import Transport
-from ..rpc.errors import RateLimited
 from .asking import Asker, batches, number, usd
 
 _CHAINS = {1: "ethereum", 56: "bsc", 137: "polygon", 10: "optimism", 42161: "arbitrum", 8453: "base"}
@@ -23,6 +22,8 @@ class DexScreenerPrices:
     """A `ports.PriceSource` for contracts. How far a price is trusted follows from the pool it comes from."""
 
     name = "dexscreener"
+    #: Every chain may leave one request that is not full.
+    most: int | None = (_REQUESTS_MAX - len(_CHAINS)) * _BATCH
 
     def __init__(
         self, transport: Transport, *, base_url: str, timeout_s: float = 5.0, now: Callable[[], float] = time.time
@@ -39,14 +40,12 @@ class DexScreenerPrices:
             for batch in batches(sorted({t.address for t in tokens if t.chain_id == chain_id} - {NATIVE}), _BATCH)
         ]
         found: dict[TokenRef, Price] = {}
-        for chain_id, batch in asks[:_REQUESTS_MAX]:
+        for chain_id, batch in asks:
             pairs = await self._asker.get(f"/tokens/v1/{_CHAINS[chain_id]}/{','.join(batch)}")
             if not isinstance(pairs, list):
                 raise self._asker.garbage("no list of pairs")
             best = self._deepest(pairs, _CHAINS[chain_id])
             found |= {TokenRef(chain_id, address): best[address] for address in batch if address in best}
-        if len(asks) > _REQUESTS_MAX and not found:
-            raise RateLimited(f"{self._asker.host}: {len(asks) - _REQUESTS_MAX} requests more would be too many")
         return found
 
     def _deepest(self, pairs: Sequence[Any], chain: str) -> dict[str, Price]:

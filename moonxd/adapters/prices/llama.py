@@ -25,6 +25,7 @@ class LlamaPrices:
     """A `ports.PriceSource`. Prices whose confidence is under `min_confidence` count as unknown."""
 
     name = "defillama"
+    most: int | None = None
 
     def __init__(
         self,

@@ -32,7 +32,7 @@ async def find_binary(wanted: str | None = None) -> tuple[str, tuple[int, ...]]:
         if version >= MINIMUM:
             return candidate, version
     if wanted is not None:
-        raise ConfigError(f"embedded Redis: {wanted} is not a redis-server of version 5.0 or newer")
+        raise ConfigError(f"embedded Redis: {wanted} is not a redis-server of version 6.2 or newer")
     raise ConfigError(
         "embedded Redis: no redis-server found; install one (apt install redis-server), "
         "or set redis.url (REDIS_URL) to an existing Redis"

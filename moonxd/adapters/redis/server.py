@@ -10,8 +10,8 @@ import msgspec
 from .client import Redis
 from .errors import RedisRefused, RedisReplyError
 
-MINIMUM = (5, 0)
-RECOMMENDED = (6, 2)
+#: LPOS, fractional timeouts of BZPOPMIN and LMOVE came with it.
+MINIMUM = (6, 2)
 
 
 class ServerInfo(msgspec.Struct, frozen=True):
@@ -47,18 +47,16 @@ def judge(info: Mapping[str, str], where: str) -> ServerInfo:
     version = info.get("redis_version", "unknown")
     numbers = tuple(int(n) for n in re.findall(r"\d+", version)[:2])
     if numbers and numbers < MINIMUM:
-        raise RedisRefused(f"Redis at {where} is version {version}; the queue needs 5.0 or newer (6.2 recommended)")
+        raise RedisRefused(f"Redis at {where} is version {version}; the queue needs 6.2 or newer")
     if info.get("cluster_enabled") == "1":
         raise RedisRefused(f"Redis at {where} is a cluster; the queue needs a single master (or Sentinel)")
     if info.get("role") == "slave":
         raise RedisRefused(f"Redis at {where} is a read-only replica; name its master (or use Sentinel)")
-    return ServerInfo(version, tuple(_warnings(info, numbers, version, where)))
+    return ServerInfo(version, tuple(_warnings(info, where)))
 
 
-def _warnings(info: Mapping[str, str], numbers: tuple[int, ...], version: str, where: str) -> list[str]:
+def _warnings(info: Mapping[str, str], where: str) -> list[str]:
     warnings = []
-    if numbers and numbers < RECOMMENDED:
-        warnings.append(f"Redis at {where} is version {version}; 6.2 or newer is recommended")
     policy = info.get("maxmemory_policy", "noeviction")
     if policy != "noeviction":
         warnings.append(f"Redis at {where} may evict jobs: its maxmemory-policy is {policy}, set it to noeviction")
