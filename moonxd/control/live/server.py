@@ -130,6 +130,9 @@ class LiveFeed:
         client.deadline, client.budget = trio.current_time() + _JOIN_S, BUDGET
         self.hub.enter(client)
         try:
+            if self._is_closing:
+                # Its handshake was on the way when everybody was told.
+                self.quiet()
             if opened.token is not None:
                 self._identify_first(client, opened.token)
             await self._listen(client, stream)
