@@ -11,6 +11,7 @@ BENCHMARKS = {
     "chainstats": "a round of chain statistics beside its slowest probe",
     "hedge": "the tail of reads with and without a second request to another endpoint",
     "kafka": "messages through the sink beside plain aiokafka",
+    "live": "two thousand browsers on the live feed: memory of each, from commit to page",
     "queue": "no-op jobs beside npm's and PyPI's workers, and Redis' own ceiling",
     "rpc": "CPU per JSON-RPC request beside httpx",
     "sync": "a whole wallet sync: overhead, throughput, memory, start, steps of the event loop",

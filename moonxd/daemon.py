@@ -268,16 +268,20 @@ class Daemon:
             listeners = [listener]
             if config.http.listen is not None:
                 listeners += await tcp_listeners(str(config.http.listen))
-            stop = trio.Event()
+            stop, patience = trio.Event(), trio.CancelScope(shield=True)
+
+            async def serve(task_status: trio.TaskStatus[None]) -> None:
+                with patience:
+                    await serve_control(plane, listeners, stop, grace=CONTROL_GRACE_S, task_status=task_status)
+
             async with trio.open_nursery() as nursery:
-                await nursery.start(partial(serve_control, plane, listeners, stop, grace=CONTROL_GRACE_S))
-                ready()
                 try:
+                    await nursery.start(serve)
+                    ready()
                     await trio.sleep_forever()
                 finally:
                     # Cancelled by the supervisor: the clients still get their last answer, within the grace.
-                    nursery.cancel_scope.shield = True
-                    nursery.cancel_scope.deadline = trio.current_time() + CONTROL_GRACE_S + 1
+                    patience.deadline = trio.current_time() + CONTROL_GRACE_S + 1
                     stop.set()
 
     async def _run_stalled_check(self, queue: BullQueue, ready: Callable[[], None]) -> None:

@@ -134,7 +134,7 @@ def assemble(site: Site) -> Parts:
         consumer=consumer,
         attempts=attempts,
         sampler=sampler,
-        plane=ControlPlane(deps),
+        plane=ControlPlane(deps, live=wiring.live_feed(config, site.ledger, site.telemetry)),
         periodic=periodic,
         publishing=publishing,
         listening=listening,

@@ -25,6 +25,7 @@ RECENT_FAILURES = 100
 _SYNC_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120, 300)
 _PUBLISH_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _RPC_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+_LIVE_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
 class Window:
@@ -128,6 +129,13 @@ class Telemetry:
         self._core = Counter(
             "moonxd_core_service_requests", "Requests of the core service", ["type", "outcome"], registry=reg
         )
+        self._live_clients = Gauge("moonxd_live_clients", "Browsers connected to the live feed", registry=reg)
+        self._live_sent = Counter("moonxd_live_messages", "Events told to browsers", ["type"], registry=reg)
+        self._live_ended = Counter("moonxd_live_ended", "Connections of browsers that ended", ["reason"], registry=reg)
+        self._live_lag = Histogram(
+            "moonxd_live_lag_seconds", "From an event's commit until a whole room was told",
+            buckets=_LIVE_BUCKETS, registry=reg,
+        )  # fmt: skip
         self._running: dict[str, RunningJob] = {}
         self._failures: deque[Failure] = deque(maxlen=RECENT_FAILURES)
         self._durations = Window()
@@ -252,6 +260,20 @@ class Telemetry:
     def core_request(self, kind: str, outcome: str) -> None:
         """A request of the core service. `outcome`: queued, answered, refused, malformed, or what went wrong."""
         self._core.labels(kind, outcome).inc()
+
+    # ---- the live feed -------------------------------------------------------------------------------------------
+
+    def live_clients(self, count: int) -> None:
+        self._live_clients.set(count)
+
+    def live_sent(self, kind: str, count: int, lag_s: float) -> None:
+        """An event of this kind was told to so many, so long after its commit."""
+        self._live_sent.labels(kind).inc(count)
+        self._live_lag.observe(lag_s)
+
+    def live_ended(self, why: str) -> None:
+        """`why`: a word for how a connection ended."""
+        self._live_ended.labels(why).inc()
 
     # ---- views ---------------------------------------------------------------------------------------------------
 

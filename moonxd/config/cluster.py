@@ -34,6 +34,8 @@ def worker_config(config: Config, number: int, redis_socket: Path | None) -> Con
         config,
         daemon=replace(config.daemon, state_dir=home / str(number), socket=socket),
         http=replace(config.http, listen=None),
+        # Browsers come to the supervising process: it sees what all workers commit.
+        live=replace(config.live, enabled=False),
         redis=redis,
         database=replace(config.database, sqlite_path=config.sqlite_path),
         cluster=Cluster(mode="single"),

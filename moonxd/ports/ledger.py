@@ -174,6 +174,10 @@ class Outbox(Protocol):
         """Events with position > after, oldest first."""
         ...
 
+    async def newest(self) -> int:
+        """The position given last; 0 when none was."""
+        ...
+
     async def backlog(self) -> int:
         """Events not yet published."""
         ...

@@ -5,6 +5,7 @@ from __future__ import annotations
 from .bridges import bridge_probes, market_figures
 from .chainstats import chain_heads, chain_probes, cost_statement
 from .ledger import Database, ledger_name, migrate_ledger, open_ledger, postgres_dsn
+from .live import live_feed
 from .offices import election
 from .place import WallClock, identity, make_state_dir, worker_name
 from .policies import failure_alarm, guards, job_defaults, pruner, retention, window_check
@@ -28,6 +29,7 @@ __all__ = [
     "identity",
     "job_defaults",
     "ledger_name",
+    "live_feed",
     "make_state_dir",
     "market_figures",
     "migrate_ledger",

@@ -64,6 +64,10 @@ _COMMIT_AND_TELL = (
     "FROM moonxd_commit(%s::jsonb) AS standing"
 )
 _CLOSE = "SELECT moonxd_show_breaker(%s::jsonb, standing) FROM moonxd_close(%s::jsonb) AS standing"
+#: The sequence remembers when the rows are gone; while there are any it may be ahead of a giver who did not commit yet.
+_NEWEST = """SELECT coalesce(max(position), CASE WHEN EXISTS (SELECT FROM moonxd_outbox) THEN 0
+    ELSE (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM moonxd_outbox_position) END)
+    FROM moonxd_outbox"""
 
 Rows = list[tuple[Any, ...]]
 
@@ -221,6 +225,10 @@ class PostgresLedger:
             "reading events", f"SELECT {wire.EVENT_COLUMNS} FROM moonxd_events(%s, %s)", [after, limit]
         )
         return tuple(map(wire.stored_event, rows))
+
+    async def newest(self) -> int:
+        rows = await self._ask("looking for the newest event", _NEWEST)
+        return int(rows[0][0])
 
     async def backlog(self) -> int:
         rows = await self._ask("counting events", "SELECT count(*) FROM moonxd_outbox WHERE published_at IS NULL")

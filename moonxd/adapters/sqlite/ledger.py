@@ -120,6 +120,9 @@ class SqliteLedger:
     async def read(self, after: int, limit: int) -> tuple[StoredEvent, ...]:
         return await self._runner.read(lambda db: reads.events(db, after, limit))
 
+    async def newest(self) -> int:
+        return await self._runner.read(reads.newest_position)
+
     async def backlog(self) -> int:
         return await self._runner.read(reads.backlog)
 

@@ -94,6 +94,12 @@ def events(db: sqlite3.Connection, after: int, limit: int) -> tuple[StoredEvent,
     return tuple(map(event_of, rows))
 
 
+def newest_position(db: sqlite3.Connection) -> int:
+    # Remembered when the rows are gone.
+    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'moonxd_outbox'").fetchone()
+    return int(row[0]) if row else 0
+
+
 def backlog(db: sqlite3.Connection) -> int:
     (count,) = db.execute("SELECT count(*) FROM moonxd_outbox WHERE published_at IS NULL").fetchone()
     return int(count)
