@@ -98,6 +98,11 @@ class Telemetry:
         self._held_back = Gauge("moonxd_schedule_held_back", "1 while the queue is too full for more", registry=reg)
         self._slots = Counter("moonxd_schedule_slots", "Slots by what became of them", ["result"], registry=reg)
         self._slots_told: dict[str, int] = {}
+        self._samples = Gauge("moonxd_stats_samples_waiting", "Samples that the archive has not taken", registry=reg)
+        self._samples_lost = Counter(
+            "moonxd_stats_samples_dropped", "Samples left out: too many waited, or unfit", ["why"], registry=reg
+        )
+        self._samples_told: dict[str, int] = {}
         # Unknown until measured: 0 would alarm somebody on a daemon that measures nothing.
         self._fresh.set(math.nan)
         self._limited = Counter("rate_limit_exceeded", "Syncs that a user's rate limit kept waiting", registry=reg)
@@ -189,6 +194,13 @@ class Telemetry:
         self._fresh.set(ratio)
         for state, count in wallets.items():
             self._wallets.labels(state).set(count)
+
+    def archive(self, *, waiting: int, thinned: int, refused: int) -> None:
+        """How writing statistics stands: samples that wait now, and those left out since the start."""
+        self._samples.set(waiting)
+        for why, count in (("thinned", thinned), ("refused", refused)):
+            self._samples_lost.labels(why).inc(count - self._samples_told.get(why, 0))
+            self._samples_told[why] = count
 
     # ---- views ---------------------------------------------------------------------------------------------------
 
