@@ -81,7 +81,9 @@ class Statistics:
         section, transport = config.stats, bureau.transport
         self._with_archive = with_archive
         self._archive = archive = Archivist(
-            on_report=lambda report: telemetry.archive(waiting=report.pending, thinned=report.thinned)
+            on_report=lambda report: telemetry.archive(
+                waiting=report.pending, thinned=report.thinned, refused=report.refused
+            )
         )
         self._redis = redis
         self._telemetry = telemetry

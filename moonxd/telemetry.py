@@ -106,8 +106,11 @@ class Telemetry:
         self._collecting = Histogram(
             "moonxd_stats_collection_seconds", "Time of a round", ["job"], buckets=_RPC_BUCKETS, registry=reg
         )
-        self._samples = Gauge("moonxd_stats_samples_waiting", "Samples that the archive did not take yet", registry=reg)
-        self._thinned = Gauge("moonxd_stats_samples_thinned", "Samples left out since the start", registry=reg)
+        self._samples = Gauge("moonxd_stats_samples_waiting", "Samples that the archive has not taken", registry=reg)
+        self._samples_lost = Counter(
+            "moonxd_stats_samples_dropped", "Samples left out: too many waited, or unfit", ["why"], registry=reg
+        )
+        self._samples_told: dict[str, int] = {}
         # Unknown until measured: 0 would alarm somebody on a daemon that measures nothing.
         self._fresh.set(math.nan)
         self._heard = Counter(
@@ -150,10 +153,12 @@ class Telemetry:
         self._collections.labels(job, outcome).inc()
         self._collecting.labels(job).observe(seconds)
 
-    def archive(self, *, waiting: int, thinned: int) -> None:
-        """Samples that wait for the archive, and how many were left out since the start because too many did."""
+    def archive(self, *, waiting: int, thinned: int, refused: int) -> None:
+        """How writing statistics stands: samples that wait now, and those left out since the start."""
         self._samples.set(waiting)
-        self._thinned.set(thinned)
+        for why, count in (("thinned", thinned), ("refused", refused)):
+            self._samples_lost.labels(why).inc(count - self._samples_told.get(why, 0))
+            self._samples_told[why] = count
 
     # ---- jobs ----------------------------------------------------------------------------------------------------
 

@@ -21,6 +21,7 @@ from ..domain.job import Backoff
 from ..domain.retry import backoff_delay
 from ..domain.stats import BridgeStats, ChainStats, Overview, Point
 from ..ports import StatsArchive
+from ..telemetry import Telemetry
 
 log = logging.getLogger("moonxd.stats")
 T = TypeVar("T")
@@ -51,6 +52,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     refused: int
     #: Why nothing can be written just now; None while it works.
     away: str | None
+
+
+def tell(telemetry: Telemetry) -> Callable[[Report], None]:
+    """What `on_report` may be: the report as metrics."""
+    return lambda report: telemetry.archive(waiting=report.pending, thinned=report.thinned, refused=report.refused)
 
 
 def _series(row: Row) -> Hashable:

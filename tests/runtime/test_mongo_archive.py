@@ -264,8 +264,8 @@ async def test_older_collections_that_cannot_have_unique_chains_still_work(
     mongo_uri: str, mongo_client: Client
 ) -> None:
     chains = database(mongo_client)["chainstats"]
-    chains.insert_many([{"chainId": 8453, "chainName": "Base", "chainSlug": "base", "updatedAt": START}] * 1)
-    chains.insert_one({"chainId": 8453, "chainName": "Base", "chainSlug": "base", "updatedAt": START})
+    for _ in range(2):
+        chains.insert_one({"chainId": 8453, "chainName": "Base", "chainSlug": "base", "updatedAt": START})
     async with opened(mongo_uri) as archive:
         await archive.put_chains([chain(START_MS + MINUTE_MS)])
         (found,) = await archive.chains()

@@ -16,6 +16,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import pytest
@@ -105,8 +106,8 @@ def _mongo_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
     given = os.environ.get(URL_VARIABLE)
     if given is not None:
         _note(given)
-        head, mark, query = given.partition("?")
-        yield lambda name: f"{head.rstrip('/')}/{name}{mark}{query}"
+        parts = urlsplit(given)
+        yield lambda name: parts._replace(path=f"/{name}").geturl()
         return
     server = MongoServer(tmp_path_factory.mktemp("mongo"))
     _note(server.uri())
