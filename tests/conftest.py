@@ -13,7 +13,7 @@ import pytest
 
 from tests.services import NOTES_VARIABLE
 
-_COMPONENTS = ("redis", "postgres", "node", "anvil", "simulator", "daemon", "binary", "kafka")
+_COMPONENTS = ("redis", "postgres", "node", "anvil", "simulator", "daemon", "relay", "binary", "kafka")
 pytest_plugins = [f"tests.services.{name}" for name in _COMPONENTS if find_spec(f"tests.services.{name}")]
 
 
