@@ -40,4 +40,5 @@ def worker_config(config: Config, number: int, redis_socket: Path | None) -> Con
         # What has to happen once for all happens in the supervising process.
         scheduler=replace(config.scheduler, enabled=False),
         kafka=replace(config.kafka, publish=False),
+        events=replace(config.events, consume_activity=False),
     )
