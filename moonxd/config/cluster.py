@@ -43,4 +43,6 @@ def worker_config(config: Config, number: int, redis_socket: Path | None) -> Con
         scheduler=replace(config.scheduler, enabled=False),
         kafka=replace(config.kafka, publish=False),
         core_service=replace(config.core_service, enabled=False),
+        events=replace(config.events, consume_activity=False),
+        stats=replace(config.stats, enabled=False),
     )

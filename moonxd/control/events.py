@@ -81,7 +81,7 @@ class Events:
         outbox = self._outbox()
         after = ask.after or await before(outbox, _moment(ask.since))
         found = await scan(outbox, wanted, after, MOST_SENT)
-        chosen = tuple(one for one in found.events if one.published_at is not None)
+        chosen = tuple(one for one in found.events if one.published_at is not None and one.parked is None)
         if chosen and not ask.dry_run:
             await resend(chosen)
         return answer(_result(found, len(chosen), sent=0 if ask.dry_run else len(chosen)))
