@@ -32,7 +32,7 @@ from starlette.routing import Route
 
 from ..api.messages import API_VERSION, Index, Problem
 from ..domain.job import Job, Outcome
-from .breakers import BreakerDesk
+from .breakers import breaker_routes
 from .connections import App, serve_app
 from .dead import DEADLINE_S as REQUEUE_S
 from .deps import Deps
@@ -134,12 +134,8 @@ class ControlPlane:
             ("POST", "/workers/resume", fleet.resume, DEADLINE_S),
             ("POST", "/workers/restart", fleet.restart, DEADLINE_S),
         ]
-        desk = BreakerDesk(self._deps)
         own: list[tuple[str, str, Handler, float | None]] = [
-            ("GET", "/breakers", desk.page, DEADLINE_S),
-            ("POST", "/breakers/{name:path}/cordon", desk.cordon, DEADLINE_S),
-            ("POST", "/breakers/{name:path}/uncordon", desk.uncordon, DEADLINE_S),
-            ("POST", "/breakers/{name:path}/reset", desk.reset, DEADLINE_S),
+            *breaker_routes(self._deps),
             ("GET", "/portfolio/{wallet}/history", wallets.history, DEADLINE_S),
             ("GET", "/dlq", office.page, DEADLINE_S),
             ("POST", "/dlq/requeue", partial(requeue, self._deps), REQUEUE_S),

@@ -287,7 +287,10 @@ def test_a_reload_tells_apart_what_it_can_apply() -> None:
     old = load_config(None, HOME).config
     changed = {"LOG_LEVEL": "debug", "BASE_RPC_URL": "https://b", "REDIS_HOST": "r", "MONGODB_MIN_POOL_SIZE": "9"}
     new = load_config(None, HOME | changed).config
-    assert diff_reloadable(old, new) == (["log.level", "chains.base.rpc_urls"], ["redis.mode", "redis.host"])
+    assert diff_reloadable(old, new) == (
+        ["log.level", "chains.base.rpc_urls"],
+        ["redis.mode", "redis.host", "mongodb.mode", "mongodb.pool_min"],
+    )
     assert diff_reloadable(old, old) == ([], [])
 
 

@@ -11,7 +11,7 @@ from moonxd.domain import event, stats_event
 from moonxd.domain.events import EVENT_TYPES
 from moonxd.domain.ledger import Event, StoredEvent
 from moonxd.domain.mirror import mirrored
-from moonxd.domain.stats import Health, Overview
+from moonxd.domain.stats import Health, Overview, ServiceHealth
 from tests.conformance import ledger_data
 from tests.domain.test_events import about, bridge, chain
 
@@ -52,7 +52,11 @@ def test_each_provider_is_a_message_of_its_own() -> None:
 def test_what_it_does_not_show_is_not_sent() -> None:
     teller = stats_event.Teller("c", "1")
     whole = Overview(at_ms=1, status=Health.HEALTHY, chains=(), bridges=())
-    for one in (teller.started(1), teller.overview(whole), teller.health(whole)):
+    for one in (
+        teller.started(1),
+        teller.overview(whole),
+        teller.health(ServiceHealth(at_ms=1, status=Health.HEALTHY, parts=())),
+    ):
         assert mirrored(stored(one), TOPIC) == ()
 
 
