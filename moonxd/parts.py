@@ -228,12 +228,10 @@ def _publishing(site: Site, periodic: PeriodicSyncs) -> tuple[Publishing, Listen
         if site.config.events.consume_activity:
             with_feed = feeds(site.config, shared)
         island = Child(name="island", body=shared.run, critical=False)
-    clock = wiring.WallClock()
     publishing = Publishing(
         section,
         site.ledger.publication(),
         with_sinks,
-        clock,
         site.telemetry,
         site.notices,
         mirror=lambda stored: mirrored(stored, section.websocket_topic or ""),

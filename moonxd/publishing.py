@@ -8,14 +8,14 @@ from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from .agents.alarm import Notice
-from .agents.outbox import OutboxWatch, Rule, Standing
+from .agents.outbox import OutboxWatch, Rule
 from .agents.relay import Mirror, Patience, Relay
 from .api.schema import Outbox
 from .config.outlets import Kafka
 from .domain.errors import single
-from .domain.ledger import StoredEvent
+from .domain.ledger import Backlog, StoredEvent
 from .domain.message import message_of
-from .ports import Clock, Publication, Sink
+from .ports import Publication, Sink
 from .supervisor import Child, Restarts
 from .telemetry import Telemetry
 
@@ -49,7 +49,6 @@ class Publishing:
         section: Kafka,
         publication: Publication,
         with_sinks: WithSinks | None,
-        clock: Clock,
         telemetry: Telemetry,
         notices: deque[Notice],
         mirror: Mirror = lambda _: (),
@@ -69,7 +68,6 @@ class Publishing:
         )
         self._watch = OutboxWatch(
             publication,
-            clock,
             Rule(lag_s=section.lag_alert_s, transaction_s=section.transaction_alert_s),
             # A relay that cannot even stand by leaves nobody else to tell of it.
             is_ours=lambda: self._relay.state != "standby",
@@ -119,7 +117,7 @@ class Publishing:
             return None
         return Outbox(
             unpublished=standing.count,
-            lag=round(standing.lag_s, 1),
+            lag=round(standing.age_s, 1),
             relay=self._relay.state,
             trouble=self._relay.trouble(),
         )
@@ -131,6 +129,6 @@ class Publishing:
     def _notify(self, kind: str, message: str, severity: str, metadata: dict[str, Any]) -> None:
         self._notices.append(Notice(kind=kind, message=message, severity=severity, metadata=metadata))
 
-    def _show(self, standing: Standing) -> None:
+    def _show(self, standing: Backlog) -> None:
         is_holding = self._relay.state == "holding"
-        self._telemetry.outbox(count=standing.count, lag_s=standing.lag_s, is_holding=is_holding)
+        self._telemetry.outbox(count=standing.count, lag_s=standing.age_s, is_holding=is_holding)

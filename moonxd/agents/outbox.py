@@ -10,7 +10,8 @@ import msgspec
 import trio
 
 from ..domain.errors import MoonxdError
-from ..ports import Clock, Publication
+from ..domain.ledger import Backlog
+from ..ports import Publication
 
 log = logging.getLogger("moonxd.outbox")
 
@@ -26,37 +27,27 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     transaction_s: float = 300.0
 
 
-class Standing(msgspec.Struct, frozen=True, kw_only=True):
-    """At the last look."""
-
-    count: int
-    #: Age of the oldest unpublished event, seconds.
-    lag_s: float
-
-
 class OutboxWatch:
     """`is_ours`: whether this daemon answers for the outbox; the others only measure."""
 
     def __init__(
         self,
         publication: Publication,
-        clock: Clock,
         rule: Rule,
         *,
         is_ours: Callable[[], bool],
         notify: Notify,
-        show: Callable[[Standing], None],
+        show: Callable[[Backlog], None],
     ) -> None:
         self._publication = publication
-        self._clock = clock
         self._rule = rule
         self._is_ours = is_ours
         self._notify = notify
         self._show = show
         self._is_late = False
         self._is_held_up = False
-        #: None before the first look.
-        self.standing: Standing | None = None
+        #: At the last look; None before the first one.
+        self.standing: Backlog | None = None
 
     async def run(self, ready: Callable[[], None]) -> None:
         ready()
@@ -72,9 +63,7 @@ class OutboxWatch:
 
     async def look(self) -> None:
         backlog = await self._publication.backlog()
-        oldest = backlog.oldest_at
-        lag_s = max(0.0, self._clock.now() - oldest.timestamp()) if oldest is not None else 0.0
-        self.standing = Standing(count=backlog.count, lag_s=lag_s)
+        self.standing = backlog
         self._show(self.standing)
         if not self._is_ours():
             self._is_late = self._is_held_up = False
@@ -83,17 +72,17 @@ class OutboxWatch:
         if self._rule.transaction_s:
             self._tell_holdup(await self._publication.holdup(self._rule.transaction_s))
 
-    def _tell_lag(self, now: Standing) -> None:
+    def _tell_lag(self, now: Backlog) -> None:
         limit = self._rule.lag_s
-        if limit and not self._is_late and now.lag_s >= limit:
+        if limit and not self._is_late and now.age_s >= limit:
             self._is_late = True
-            text = f"{now.count} events wait to be published, the oldest for {now.lag_s:.0f} s"
-            self._tell("outbox_lag", text, raised=True, unpublished=now.count, lagSeconds=round(now.lag_s))
+            text = f"{now.count} events wait to be published, the oldest for {now.age_s:.0f} s"
+            self._tell("outbox_lag", text, raised=True, unpublished=now.count, lagSeconds=round(now.age_s))
         # Half of it, so that an outbox at the limit does not flap.
-        elif self._is_late and now.lag_s < limit / 2:
+        elif self._is_late and now.age_s < limit / 2:
             self._is_late = False
-            text = f"over: {now.count} events wait to be published, the oldest for {now.lag_s:.0f} s"
-            self._tell("outbox_lag", text, raised=False, unpublished=now.count, lagSeconds=round(now.lag_s))
+            text = f"over: {now.count} events wait to be published, the oldest for {now.age_s:.0f} s"
+            self._tell("outbox_lag", text, raised=False, unpublished=now.count, lagSeconds=round(now.age_s))
 
     def _tell_holdup(self, why: str | None) -> None:
         if why is not None and not self._is_held_up:

@@ -231,21 +231,22 @@ class Relay:
 
     async def _send_all(self, drain: Drain, sink: Sink, page: Sequence[StoredEvent]) -> None:
         """Until all of `page` is acknowledged or parked. Raises SinkBroken, LeaseLost."""
-        batch: list[tuple[StoredEvent, Message]] | None = None
+        batch: list[tuple[StoredEvent, Message]] = []
         while True:
             try:
-                batch = batch if batch is not None else await self._messages(drain, sink, page)
+                batch = await self._messages(drain, sink, page)
                 await drain.confirm()
                 await self._send(sink, [message for _, message in batch])
                 return
             except Transient as error:
+                # The topic may have been made anew.
                 self._partitions.clear()
                 await self._failed(error)
             except Undeliverable as error:
-                culprits = {batch[n][0].position: batch[n][0] for n in error.positions} if batch else {}
+                culprits = {batch[n][0].position: batch[n][0] for n in error.positions}
                 for culprit in culprits.values():
                     await self._park(drain, culprit, error)
-                batch = [one for one in batch or () if one[0].position not in culprits]
+                page = [stored for stored in page if stored.position not in culprits]
 
     async def _messages(
         self, drain: Drain, sink: Sink, page: Sequence[StoredEvent]
