@@ -50,7 +50,7 @@ test: setup node kafka lint
 	$(PYTEST) tests
 
 test-fast: setup
-	$(PYTEST) -m "not slow and not chaos and not node and not anvil and not binary" tests
+	$(PYTEST) -m "not slow and not chaos and not node and not anvil and not binary and not kafka" tests
 
 lint: setup
 	$(BIN)/ruff check .

@@ -18,7 +18,7 @@ from moonxd.adapters.island.kafka.sink import open_kafka_sink
 from moonxd.adapters.island.kafka.topic import open_kafka_topic
 from moonxd.adapters.island.loop import Island, open_island
 from moonxd.config import load_config
-from moonxd.domain.errors import ConfigError, Permanent, Transient
+from moonxd.domain.errors import ConfigError, Permanent, SinkBroken, Transient
 from moonxd.domain.message import Message, Received
 from moonxd.wiring.events import kafka_settings, open_feed, open_sink, open_topic
 from tests.services.kafka import PASSWORD, USER, KafkaServer
@@ -157,6 +157,16 @@ async def test_a_partition_that_is_not_there(settings: Settings, island: Island)
         with pytest.raises(Transient, match="has no partition 99"):
             await sink.send([Message(topic=topic, key="user-1", value=b"", partition=99)])
         await sink.send([Message(topic=topic, key="user-1", value=b"")])
+
+
+async def test_a_topic_that_takes_next_to_nothing_condemns_no_message(
+    kafka_server: KafkaServer, settings: Settings, island: Island
+) -> None:
+    topic = name()
+    await trio.to_thread.run_sync(lambda: kafka_server.create_topic(topic, max_message_bytes="2000"))
+    with pytest.raises(SinkBroken, match=r"takes less than 65536 bytes: raise its max\.message\.bytes"):
+        async with open_kafka_sink(island, settings()) as sink:
+            await sink.send(numbered(topic, 50, keys=1, size=500))
 
 
 async def test_two_sinks_on_one_island(settings: Settings, island: Island) -> None:

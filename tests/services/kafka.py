@@ -192,10 +192,12 @@ class KafkaServer:
             scram = [f"--add-scram={m}=[name={USER},password={PASSWORD}]" for m in _MECHANISMS if m != "PLAIN"]
             command = [*self._java, "kafka.tools.StorageTool", "format", "-t", "bW9vbnhkLXRlc3RzLWth"]
             subprocess.run([*command, "-c", configuration, *scram], check=True, capture_output=True, timeout=60)
+            mine = template.with_name(f"formatted-{os.getpid()}")
+            shutil.copytree(scratch, mine)
             try:
-                scratch.rename(template)
-            except OSError:  # another test process was faster, or the cache is on another disk
-                shutil.copytree(scratch, template, dirs_exist_ok=True)
+                mine.rename(template)
+            except OSError:  # another test process was faster
+                shutil.rmtree(mine)
         shutil.copytree(template, self.directory / "data", dirs_exist_ok=True)
 
     # ---- life
