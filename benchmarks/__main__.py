@@ -13,6 +13,7 @@ BENCHMARKS = {
     "kafka": "messages through the sink beside plain aiokafka",
     "live": "two thousand browsers on the live feed: memory of each, from commit to page",
     "queue": "no-op jobs beside npm's and PyPI's workers, and Redis' own ceiling",
+    "relay": "events from the outbox to a real Kafka: a backlog, and how late they are (needs `make kafka`)",
     "rpc": "CPU per JSON-RPC request beside httpx",
     "sync": "a whole wallet sync: overhead, throughput, memory, start, steps of the event loop",
     "scheduler": "a million registered wallets, 50,000 of them due; manual jobs behind stale ones",
