@@ -53,6 +53,19 @@ async def test_pages_do_not_hear_of_our_machines(redis_url: str) -> None:
         assert "host-1" not in json.dumps(heard)
 
 
+async def test_what_is_not_for_browsers_is_not_told_but_counts_as_seen(redis_url: str) -> None:
+    async with live(redis_url) as bench, bench.page() as page:
+        await page.join("user:u1", token(roles="system"))
+        await page.join("stats")
+        await page.join("system")
+        kinds = ("user.activity", "stats.health_check", "stats.collection_started", "something.new")
+        await bench.tell(*(made_event(kind, "u1") for kind in kinds), portfolio_event("u1"))
+        assert (await page.hear())["id"] == 5
+        assert (await page.join("stats", lastEventId=4))["id"] == 4, "no resync"
+        await page.say(type="ping")
+        assert (await page.hear())["type"] == "pong"
+
+
 async def test_users_never_hear_of_each_other(redis_url: str) -> None:
     """Ids that begin alike, that hold the separator, and the names of the other rooms."""
     users = ["u1", "u11", "u", "stats", "system", "user:u1", "U1", "u1 "]
