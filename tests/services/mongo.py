@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,8 +31,6 @@ URL_VARIABLE = "MOONXD_TEST_MONGODB_URL"
 _READY_WITHIN_S = 30.0
 #: pymongo's own tasks of a client that a test looks with must not wait for a server that was killed.
 _SHORT = {"serverSelectionTimeoutMS": 2_000, "connectTimeoutMS": 2_000, "socketTimeoutMS": 10_000}
-#: pymongo leaves a socket to the garbage collector when its client is closed while its monitor still connects.
-_LEFT_TO_THE_COLLECTOR = pytest.mark.filterwarnings("ignore:unclosed <socket.socket:ResourceWarning")
 
 
 class MongoServer:
@@ -94,6 +93,14 @@ class MongoServer:
             process.wait(10)
 
 
+def _forgive_pymongo() -> None:
+    """It leaves a socket to the garbage collector when its client is closed while its monitor still connects.
+
+    Holds for the test that is being set up: pytest puts the filters back after each.
+    """
+    warnings.filterwarnings("ignore", "unclosed <socket.socket", ResourceWarning)
+
+
 def _note(uri: str) -> None:
     with MongoClient[dict[str, Any]](uri, **_SHORT) as client:
         modules = "a stand-in" if "secantus" in str(client.admin.command("hello").get("setName")) else "a real server"
@@ -116,9 +123,9 @@ def _mongo_host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[
 
 
 @pytest.fixture
-def mongo_uri(request: pytest.FixtureRequest, _mongo_host: Callable[[str], str]) -> Iterator[str]:
+def mongo_uri(_mongo_host: Callable[[str], str]) -> Iterator[str]:
     """The URI of a database of this test alone."""
-    request.node.add_marker(_LEFT_TO_THE_COLLECTOR)
+    _forgive_pymongo()
     name = f"moonxd_test_{uuid4().hex[:12]}"
     uri = _mongo_host(name)
     yield uri
@@ -134,11 +141,9 @@ def mongo_client(mongo_uri: str) -> Iterator[MongoClient[dict[str, Any]]]:
 
 
 @pytest.fixture
-def start_mongo(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[..., MongoServer]]:
+def start_mongo(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., MongoServer]]:
     """A factory of servers that belong to one test alone; takes the server's arguments."""
-    request.node.add_marker(_LEFT_TO_THE_COLLECTOR)
+    _forgive_pymongo()
     servers: list[MongoServer] = []
 
     def start(*arguments: str) -> MongoServer:
