@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -91,6 +93,12 @@ def test_jobs_go_on_without_a_broker_and_it_is_said(
         return bool(child and child.state == "failing" and standing and standing.trouble and standing.unpublished)
 
     until(failing, "the publisher is shown as failing", 60)
+    shown = subprocess.run(
+        [sys.executable, "-m", "moonxd", "status", "--socket", str(daemon.socket)],
+        capture_output=True, text=True, timeout=60, check=True,
+    ).stdout  # fmt: skip
+    assert "events published here" in shown
+    assert "Kafka at" in shown
     with daemon.client() as client:
         assert b'moonxd_child_up{child="publisher"} 0.0' in _metrics(daemon)
 
