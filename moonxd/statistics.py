@@ -12,7 +12,7 @@ from functools import partial
 from . import wiring
 from .adapters.redis.client import Redis
 from .adapters.rpc import Transport, open_transport
-from .agents.archivist import Archivist
+from .agents.archivist import Archivist, tell
 from .agents.heads import HeadsWatch
 from .agents.markets import Markets
 from .agents.newsroom import Newsroom
@@ -80,11 +80,7 @@ class Statistics:
     ) -> None:
         section, transport = config.stats, bureau.transport
         self._with_archive = with_archive
-        self._archive = archive = Archivist(
-            on_report=lambda report: telemetry.archive(
-                waiting=report.pending, thinned=report.thinned, refused=report.refused
-            )
-        )
+        self._archive = archive = Archivist(on_report=tell(telemetry))
         self._redis = redis
         self._telemetry = telemetry
         self._children_now = children_now

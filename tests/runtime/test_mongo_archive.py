@@ -78,7 +78,20 @@ async def test_a_chains_document_has_the_form_its_readers_know(mongo_uri: str, m
         "finalityLag": 400,
         "gasPriceWei": 5_000_000,
         "reorgs": 1,
-        "endpoints": [{"host": "rpc.test", "outcome": "ok", "p50": 0.05, "p95": 0.1, "head": 40_000_000, "lag": 0}],
+        "deepestReorg": 0,
+        "usualBlockTime": None,
+        "endpoints": [
+            {
+                "host": "rpc.test",
+                "outcome": "ok",
+                "status": "unknown",
+                "error": None,
+                "p50": 0.05,
+                "p95": 0.1,
+                "head": 40_000_000,
+                "lag": 0,
+            }
+        ],
     }
 
 
