@@ -135,7 +135,8 @@ def count(number: int) -> str:
         return f"{number // 1000}k"
     for size, letter in ((1_000_000, "M"), (1_000_000_000, "G")):
         if number < size * 1000:
-            return f"{number / size:.2f}{letter}" if number < size * 100 else f"{number // size}{letter}"
+            # What would be rounded up to 100.00 is cut instead.
+            return f"{number / size:.2f}{letter}" if number < size * 100 - size // 200 else f"{number // size}{letter}"
     return f"{number // 1_000_000_000}G"
 
 
