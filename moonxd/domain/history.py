@@ -8,7 +8,7 @@ from .ledger import Admitted
 def snapshot(admitted: Admitted, *, has_changed: bool, now: float, every_s: float) -> tuple[bool, bool | None]:
     """Whether to take one, and whether one is owed from then on (None: as it stands).
 
-    What changed too soon after the last one is owed: else a wallet that is sold empty within the hour, and never
+    What changed too soon after the last one is owed: else a wallet that lost a token within the hour, and never
     changes again, would stand in its history as it was before. `now` is unix seconds.
     """
     wanted = has_changed or admitted.snapshot_owed
