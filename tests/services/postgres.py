@@ -51,9 +51,10 @@ DECLARE
     name text;
     is_used boolean;
 BEGIN
-    PERFORM pg_terminate_backend(pid, 5000) FROM pg_stat_activity
+    PERFORM pg_terminate_backend(pid) FROM pg_stat_activity
         WHERE datname = current_database() AND pid <> pg_backend_pid();
-    FOR name IN SELECT format('%I', tablename) FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'moonxd_schema'
+    FOR name IN SELECT format('%I', tablename) FROM pg_tables
+        WHERE schemaname = 'public' AND tablename <> 'moonxd_schema'
     LOOP
         EXECUTE 'SELECT EXISTS (SELECT FROM ' || name || ')' INTO is_used;
         IF is_used THEN
