@@ -68,6 +68,7 @@ async def test_it_counts_asks_and_shows_how_far_it_is(redis_url: str, socket_pat
         assert counts.waiting + counts.prioritized == MANY
 
 
+@pytest.mark.slow
 async def test_filters_and_one_in_full(redis_url: str, socket_path: Path) -> None:
     async with serving(redis_url, socket_path) as bench:
         await bury(bench, "old", reason="RPC timeout", failed_at=1_700_000_000_000, stack=("where it was",))
