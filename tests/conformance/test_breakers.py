@@ -224,5 +224,5 @@ async def test_breakers_are_ready_beside_a_hundred_thousand_users(place: str, st
     took: list[float] = []
     for _ in range(3):
         await BreakerKeeper(new_breakers(lambda name, reason: None), store, recovered=took.append).recover()
-    have("breakers ready", f"{min(took) * 1000:.1f} ms beside {USERS} users in {place.partition(':')[0]}")
+    have("breakers ready", f"{min(took) * 1000:.1f} ms beside {USERS} users in {type(store).__name__}")
     assert len(await store.load()) == 50, "and nothing of the users"
