@@ -20,32 +20,34 @@ KEYS = (
     (1, "R", "requeue failed"),
     (2, "/", "filter"),
     (3, "enter", "details"),
-    (4, "z", "zoom"),
-    (5, "tab", "next panel"),
+    (4, "s", "statistics"),
+    (5, "z", "zoom"),
+    (6, "tab", "next panel"),
 )
 
 Line = tuple[Cell, ...]
+Keys = tuple[tuple[int, str, str], ...]
 
 
 def header(state: State, room: int, glyphs: Glyphs = UNICODE) -> tuple[Line, Line]:
     """How we stand with the daemon and who it is; what it uses and where its state lives."""
     snapshot = state.snapshot
-    clock = Cell(f"{_clock(state.now)} ", "dim")
+    at = Cell(f"{clock(state.now)} ", "dim")
     if snapshot is None:
-        return pack([(0, (badge(state, glyphs),)), (1, (Cell("moonxd", "strong"),))], room, end=clock), pack([], room)
+        return pack([(0, (badge(state, glyphs),)), (1, (Cell("moonxd", "strong"),))], room, end=at), pack([], room)
     daemon = snapshot.daemon
     current = state.is_live and not state.is_stale
     first: list[tuple[int, Line]] = [
         (0, (badge(state, glyphs),)),
         *((0, (alarm,)) for alarm in _alarms(snapshot, glyphs)),
-        (1, () if current else (Cell(f"as of {_clock(state.as_of)}", "warn"),)),
+        (1, () if current else (Cell(f"as of {clock(state.as_of)}", "warn"),)),
         (3, (Cell("moonxd ", "strong"), Cell(clean(daemon.version, glyphs)))),
         (5, (Cell("worker ", "dim"), Cell(clean(daemon.worker, glyphs)))),
         # A worker's default name begins with its host's.
         (6, () if daemon.worker.startswith(daemon.host) else (Cell("on ", "dim"), Cell(clean(daemon.host, glyphs)))),
         (4, (Cell("up ", "dim"), Cell(age(state.as_of - daemon.started_at)))),
     ]
-    return pack(first, room, end=clock), pack(_resources(daemon, glyphs), room)
+    return pack(first, room, end=at), pack(_resources(daemon, glyphs), room)
 
 
 def _resources(daemon: Daemon, glyphs: Glyphs) -> list[tuple[int, Line]]:
@@ -122,11 +124,11 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else text + "."
 
 
-def footer(room: int) -> Line:
+def footer(room: int, keys: Keys = KEYS) -> Line:
     """The keys worth knowing; the rest is behind `?`."""
-    keys = [(rank, (Cell(key, "accent"), Cell(f" {does}", "dim"))) for rank, key, does in KEYS]
-    return pack(keys, room)
+    said = [(rank, (Cell(key, "accent"), Cell(f" {does}", "dim"))) for rank, key, does in keys]
+    return pack(said, room)
 
 
-def _clock(at: float) -> str:
+def clock(at: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(at))
