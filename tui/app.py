@@ -160,7 +160,7 @@ class TopApp(App[int]):
             return
         room = self.size.width
         self._base.query_one("#header", Lines).show(*header(state, room, self._glyphs), stale=not state.is_live)
-        self._base.query_one("#footer", Lines).show(footer(room))
+        self._base.query_one("#footer", Lines).show(footer(room, glyphs=self._glyphs))
         for section in SECTIONS:
             table = self._table(section.name)
             if table.size.width and table.size.height:

@@ -34,7 +34,8 @@ def header(state: State, room: int, glyphs: Glyphs = UNICODE) -> tuple[Line, Lin
     snapshot = state.snapshot
     at = Cell(f"{clock(state.now)} ", "dim")
     if snapshot is None:
-        return pack([(0, (badge(state, glyphs),)), (1, (Cell("moonxd", "strong"),))], room, end=at), pack([], room)
+        known = [(0, (badge(state, glyphs),)), (1, (Cell("moonxd", "strong"),))]
+        return pack(known, room, end=at, glyphs=glyphs), pack([], room)
     daemon = snapshot.daemon
     current = state.is_live and not state.is_stale
     first: list[tuple[int, Line]] = [
@@ -47,7 +48,7 @@ def header(state: State, room: int, glyphs: Glyphs = UNICODE) -> tuple[Line, Lin
         (6, () if daemon.worker.startswith(daemon.host) else (Cell("on ", "dim"), Cell(clean(daemon.host, glyphs)))),
         (4, (Cell("up ", "dim"), Cell(age(state.as_of - daemon.started_at)))),
     ]
-    return pack(first, room, end=at), pack(_resources(daemon, glyphs), room)
+    return pack(first, room, end=at, glyphs=glyphs), pack(_resources(daemon, glyphs), room, glyphs=glyphs)
 
 
 def _resources(daemon: Daemon, glyphs: Glyphs) -> list[tuple[int, Line]]:
@@ -124,10 +125,10 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else text + "."
 
 
-def footer(room: int, keys: Keys = KEYS) -> Line:
+def footer(room: int, keys: Keys = KEYS, glyphs: Glyphs = UNICODE) -> Line:
     """The keys worth knowing; the rest is behind `?`."""
     said = [(rank, (Cell(key, "accent"), Cell(f" {does}", "dim"))) for rank, key, does in keys]
-    return pack(said, room)
+    return pack(said, room, glyphs=glyphs)
 
 
 def clock(at: float) -> str:

@@ -61,22 +61,26 @@ class StatisticsScreen(Screen[None]):
     def on_mount(self) -> None:
         # A worker of this screen: it is cancelled with it.
         self.run_worker(self._poller.run(), group="poller")
-        self.call_after_refresh(self.paint, self._state)
+        self.call_after_refresh(self._paint)
 
     # ---- what is shown ----
 
     def paint(self, state: State) -> None:
         self._state = state
+        self._paint()
+
+    def _paint(self) -> None:
+        state = self._state
         if not self.query("#header"):
             # Not composed yet, or being taken down.
             return
         if self._arrange():
             # Widths and heights settle in this refresh; what is drawn depends on them.
-            self.call_after_refresh(self.paint, state)
+            self.call_after_refresh(self._paint)
             return
         room, stale = self.size.width, not state.figures.is_current(state.now)
         self.query_one("#header", Lines).show(*top(state, room, self._glyphs))
-        self.query_one("#footer", Lines).show(footer(room, KEYS))
+        self.query_one("#footer", Lines).show(footer(room, KEYS, self._glyphs))
         for section in TABLES:
             table = self._table(section.name)
             if table.size.width and table.size.height:

@@ -99,21 +99,21 @@ def _title(which: Chart, key: str | None, points: Sequence[PointView], as_of: fl
     title = Cell(f" {which.title} ", "strong"), Cell(clean(key or "", glyphs), "accent")
     known = [(point.at_ms / 1000, point.values[which.name]) for point in points if which.name in point.values]
     if not known:
-        return pack([(0, title)], room)
+        return pack([(0, title)], room, glyphs=glyphs)
     at, value = known[-1]
     # A point carries its step's beginning.
     ago = max(0.0, as_of - at - STEP_S)
     when = f", {age(ago)} ago" if ago > 2 * STEP_S else ""
     mean = sum(value for _, value in known) / len(known)
     last = Cell("last ", "dim"), Cell(seconds(value) + when)
-    return pack([(0, title), (1, last), (2, (Cell("mean ", "dim"), Cell(seconds(mean))))], room)
+    return pack([(0, title), (1, last), (2, (Cell("mean ", "dim"), Cell(seconds(mean))))], room, glyphs=glyphs)
 
 
 def _plot(past: Hour, marks: tuple[str | None, ...], width: int, height: int, glyphs: Glyphs) -> list[Line]:
     ends = bounds(past.values)
     side = Cell(glyphs.side, "dim")
     if ends is None:
-        said = " nothing measured in the last hour"
+        said = " nothing measured"
         texts = [said if row == (height - 1) // 2 else "" for row in range(height)]
         return [(Cell(" " * _LABEL), side, Cell(fit(text, width, glyphs=glyphs), "dim")) for text in texts]
     labels = {0: seconds(ends[1]), height - 1: seconds(ends[0])} if height > 1 else {0: seconds(ends[1])}
@@ -131,7 +131,7 @@ def _toned(text: str, marks: tuple[str | None, ...]) -> Line:
 
 
 def _tone(status: str | None) -> Tone:
-    return "warn" if status == "degraded" else "bad" if status == "unhealthy" else "graph"
+    return "warn" if status == "degraded" else "bad" if status == "unhealthy" else "accent"
 
 
 def _marked(marks: tuple[str | None, ...], glyphs: Glyphs) -> Line:

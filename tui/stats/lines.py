@@ -21,7 +21,7 @@ _SLOW_S = 3.0
 
 
 def top(state: State, room: int, glyphs: Glyphs = UNICODE) -> tuple[Line, Line]:
-    return header(state, room, glyphs)[0], pack(_sums(state, glyphs), room)
+    return header(state, room, glyphs)[0], pack(_sums(state, glyphs), room, glyphs=glyphs)
 
 
 def _sums(state: State, glyphs: Glyphs) -> list[tuple[int, Line]]:
