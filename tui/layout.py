@@ -70,8 +70,10 @@ def share_statistics(rows: int, chains: int, bridges: int, collectors: int) -> d
     )
     for block, wanted in wishes:
         extra = max(0, wanted - given[block])
-        if extra > spare and ((block == "charts" and given[block] + spare < CHART_LEAST) or block == "collectors"):
-            # A chart too low to be read; collectors of which only some are seen, when one line tells of them all.
+        if block == "charts" and given[block] + min(extra, spare) < CHART_LEAST:
+            continue
+        if block == "collectors" and extra > spare:
+            # One line tells of all of them; better than a few of them in full.
             continue
         extra = min(spare, extra)
         given[block] += extra

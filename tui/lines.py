@@ -17,10 +17,10 @@ KEYS = (
     (0, "?", "help"),
     (1, "P", "pause"),
     (1, "U", "resume"),
-    (1, "R", "requeue failed"),
+    (1, "R", "requeue"),
     (2, "/", "filter"),
     (3, "enter", "details"),
-    (4, "s", "statistics"),
+    (3, "s", "stats"),
     (5, "z", "zoom"),
     (6, "tab", "next panel"),
 )

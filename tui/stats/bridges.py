@@ -7,7 +7,7 @@ from moonxd.api.stats import BridgeView
 from ..panel import Cell, Column, Details, Panel, Row, Tone
 from ..state import State
 from ..text import UNICODE, Glyphs, clean, seconds
-from .common import ground, health, measured_age, moment, nothing, tally, why
+from .health import ground, health, measured_age, moment, nothing, tally, why
 
 COLUMNS = (
     Column("bridge", 6, most=14),

@@ -9,7 +9,7 @@ from moonxd.api.stats import ChainView, EndpointView
 from ..panel import Cell, Column, Details, Panel, Row
 from ..state import State
 from ..text import UNICODE, Glyphs, change, clean, count, dollars, gwei, seconds
-from .common import ground, health, measured_age, moment, nothing, tally, why
+from .health import ground, health, measured_age, moment, nothing, tally, why
 
 COLUMNS = (
     Column("chain", 8, most=14),
@@ -73,6 +73,11 @@ def _plain(number: int | None) -> str:
     return "-" if number is None else f"{number:,}"
 
 
+def _head(row: ChainView) -> str:
+    old = "" if row.head_age_s is None else f", {seconds(row.head_age_s)} old when looked at"
+    return _plain(row.head) + old
+
+
 def details(state: State, key: str, glyphs: Glyphs = UNICODE) -> Details | None:
     found = state.figures.found
     row = next((each for each in (found.chains.chains if found else ()) if each.slug == key), None)
@@ -87,7 +92,7 @@ def details(state: State, key: str, glyphs: Glyphs = UNICODE) -> Details | None:
         *moment(row, as_of),
         ("block time", f"{seconds(row.block_time_s)}, {change(row.block_time_change_pct)} against 24 h before"),
         ("usual", f"{seconds(row.usual_block_time_s)} over the last week"),
-        ("head", f"{_plain(row.head)}, {seconds(row.head_age_s)} old when looked at"),
+        ("head", _head(row)),
         ("finality", behind),
         ("gas price", f"{gwei(row.gas_price_wei)} gwei"),
         ("reorgs", f"{row.reorgs:,} since the daemon started"),

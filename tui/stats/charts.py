@@ -14,7 +14,7 @@ from ..figures import SPAN_S, STEP_S
 from ..panel import Cell, Tone, clip, pack
 from ..state import State
 from ..text import Glyphs, age, clean, fit, seconds
-from .common import SEVERITY
+from .health import SEVERITY, nothing
 
 Line = tuple[Cell, ...]
 #: Cells of the upright axis: a label, and the line.
@@ -88,7 +88,7 @@ def chart(
     marks = tuple(_worst_of(past.statuses, column, width) for column in range(width))
     lines = [
         _title(which, key, points, as_of, room, glyphs),
-        *_plot(past, marks, width, height, glyphs),
+        *_plot(past, marks, width, height, _empty(state), glyphs),
         (Cell(" " * _LABEL), Cell(glyphs.side, "dim"), *_marked(marks, glyphs)),
         (Cell(" " * _AXIS), Cell(_times(width), "dim")),
     ]
@@ -109,12 +109,15 @@ def _title(which: Chart, key: str | None, points: Sequence[PointView], as_of: fl
     return pack([(0, title), (1, last), (2, (Cell("mean ", "dim"), Cell(seconds(mean))))], room, glyphs=glyphs)
 
 
-def _plot(past: Hour, marks: tuple[str | None, ...], width: int, height: int, glyphs: Glyphs) -> list[Line]:
+def _empty(state: State) -> str:
+    return nothing(state) if state.figures.found is None else "nothing measured"
+
+
+def _plot(past: Hour, marks: tuple[str | None, ...], width: int, height: int, empty: str, glyphs: Glyphs) -> list[Line]:
     ends = bounds(past.values)
     side = Cell(glyphs.side, "dim")
     if ends is None:
-        said = " nothing measured"
-        texts = [said if row == (height - 1) // 2 else "" for row in range(height)]
+        texts = [f" {empty}" if row == (height - 1) // 2 else "" for row in range(height)]
         return [(Cell(" " * _LABEL), side, Cell(fit(text, width, glyphs=glyphs), "dim")) for text in texts]
     labels = {0: seconds(ends[1]), height - 1: seconds(ends[0])} if height > 1 else {0: seconds(ends[1])}
     rows = curve(past.values, width, height, ends, glyphs)

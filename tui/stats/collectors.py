@@ -7,7 +7,7 @@ from moonxd.api.stats import CollectorView
 from ..panel import Cell, Column, Details, Panel, Row, Tone
 from ..state import State
 from ..text import UNICODE, Glyphs, age, clean, count, seconds
-from .common import nothing
+from .health import nothing
 
 COLUMNS = (
     Column("collector", 17, most=24),

@@ -6,7 +6,7 @@ from ..lines import Keys, Line, clock, header, notice, sentences
 from ..panel import Cell, pack
 from ..state import State
 from ..text import UNICODE, Glyphs, age, clean
-from .common import tally
+from .health import tally
 
 KEYS: Keys = (
     (0, "q", "quit"),
