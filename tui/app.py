@@ -151,8 +151,8 @@ class TopApp(App[int]):
             return
         over = self._statistics
         if over is not None:
-            over.paint(state)
-            self.painted = state
+            if over.paint(state):
+                self.painted = state
             return
         if self._arrange(self.size.height):
             # Widths and heights settle in this refresh; what is drawn depends on them.

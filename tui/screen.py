@@ -65,19 +65,20 @@ class StatisticsScreen(Screen[None]):
 
     # ---- what is shown ----
 
-    def paint(self, state: State) -> None:
+    def paint(self, state: State) -> bool:
+        """Whether it is on screen already; else it will be after the next refresh."""
         self._state = state
-        self._paint()
+        return self._paint()
 
-    def _paint(self) -> None:
+    def _paint(self) -> bool:
         state = self._state
         if not self.query("#header"):
             # Not composed yet, or being taken down.
-            return
+            return False
         if self._arrange():
             # Widths and heights settle in this refresh; what is drawn depends on them.
             self.call_after_refresh(self._paint)
-            return
+            return False
         room, stale = self.size.width, not state.figures.is_current(state.now)
         self.query_one("#header", Lines).show(*top(state, room, self._glyphs))
         self.query_one("#footer", Lines).show(footer(room, KEYS, self._glyphs))
@@ -88,6 +89,7 @@ class StatisticsScreen(Screen[None]):
         if self._heights["charts"]:
             self._draw_charts(state, stale)
         self.query_one(Notice).say(warning(state, self._glyphs))
+        return True
 
     def _draw_charts(self, state: State, stale: bool) -> None:
         found, key = state.figures.found, self._table(self._charted).selected

@@ -141,7 +141,7 @@ def count(number: int) -> str:
         return f"{number // 1000}k"
     for size, letter in ((1_000_000, "M"), (1_000_000_000, "G")):
         if number < size * 1000:
-            return f"{number / size:.2f}{letter}" if number < size * 100 else f"{number // size}{letter}"
+            return f"{number / size:.2f}{letter}" if number < size * 99.995 else f"{number // size}{letter}"
     return f"{number // 1_000_000_000}G"
 
 

@@ -14,7 +14,7 @@ from ..figures import SPAN_S, STEP_S
 from ..panel import Cell, Tone, clip, pack
 from ..state import State
 from ..text import Glyphs, age, clean, fit, seconds
-from .health import SEVERITY, nothing
+from .health import SEVERITY
 
 Line = tuple[Cell, ...]
 #: Cells of the upright axis: a label, and the line.
@@ -110,7 +110,8 @@ def _title(which: Chart, key: str | None, points: Sequence[PointView], as_of: fl
 
 
 def _empty(state: State) -> str:
-    return nothing(state) if state.figures.found is None else "nothing measured"
+    """Without an answer the tables say why."""
+    return "" if state.figures.found is None else "nothing measured"
 
 
 def _plot(past: Hour, marks: tuple[str | None, ...], width: int, height: int, empty: str, glyphs: Glyphs) -> list[Line]:
