@@ -38,7 +38,7 @@ $(NODE_STAMP): tests/node/package-lock.json
 # A real Apache Kafka for the tests, cached outside the repository; without mvn or Maven Central they are skipped.
 kafka: $(KAFKA_STAMP)
 
-$(KAFKA_STAMP):
+$(KAFKA_STAMP): $(KAFKA_POM)
 	@if command -v mvn >/dev/null; then \
 		mvn -B -q -f $(KAFKA_POM) dependency:copy-dependencies -DincludeScope=runtime -DoutputDirectory=$(@D) && touch $@ \
 		|| echo "Maven could not fetch Apache Kafka: its tests will be skipped"; \
@@ -50,7 +50,7 @@ test: setup node kafka lint
 	$(PYTEST) tests
 
 test-fast: setup
-	$(PYTEST) -m "not slow and not chaos and not node and not anvil and not binary" tests
+	$(PYTEST) -m "not slow and not chaos and not node and not anvil and not binary and not kafka" tests
 
 lint: setup
 	$(BIN)/ruff check .

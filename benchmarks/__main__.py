@@ -8,8 +8,12 @@ import sys
 
 #: Each is a module here with its own options and `--json`.
 BENCHMARKS = {
+    "chainstats": "a round of chain statistics beside its slowest probe",
     "hedge": "the tail of reads with and without a second request to another endpoint",
+    "kafka": "messages through the sink beside plain aiokafka",
+    "live": "two thousand browsers on the live feed: memory of each, from commit to page",
     "queue": "no-op jobs beside npm's and PyPI's workers, and Redis' own ceiling",
+    "relay": "events from the outbox to a real Kafka: a backlog, and how late they are (needs `make kafka`)",
     "rpc": "CPU per JSON-RPC request beside httpx",
     "sync": "a whole wallet sync: overhead, throughput, memory, start, steps of the event loop",
     "scheduler": "a million registered wallets, 50,000 of them due; manual jobs behind stale ones",

@@ -14,6 +14,7 @@ import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, contextmanager
+from decimal import Decimal
 from functools import partial
 from pathlib import Path
 from statistics import median
@@ -60,7 +61,7 @@ def event_of(number: int) -> Event:
         version="0",
         at_ms=time.time_ns() // 1000,
     )
-    return completed(about, result=_RESULT)
+    return completed(about, result=_RESULT, total_value_usd=Decimal("1234.5"), tokens_total=12)
 
 
 class _Stamped(msgspec.Struct):
@@ -97,7 +98,6 @@ class Line:
         self._timed = timed
         self.relay = Relay(
             ledger.publication(),
-            self._sink,
             topics={},
             patience=Patience(),
             notify=lambda *what: print(*what, file=sys.stderr),
@@ -105,7 +105,7 @@ class Line:
         )
 
     @asynccontextmanager
-    async def _sink(self) -> AsyncIterator[Sink]:
+    async def sink(self) -> AsyncIterator[Sink]:
         async with self._open() as sink:
             if self._timed:
                 self.sinks.append(TimedSink(sink))
@@ -113,7 +113,9 @@ class Line:
 
 
 async def _emptied(ledger: Any) -> None:
-    while await ledger.backlog():
+    while True:
+        if not await ledger.backlog():
+            return
         await trio.sleep(0.02)
 
 
@@ -129,13 +131,13 @@ async def drain(opener: Opener, settings: KafkaSettings, count: int) -> dict[str
         await _tell(ledger, 1000)
         async with trio.open_nursery() as nursery:
             # The first thousand make the topic and the connections.
-            nursery.start_soon(line.relay.run, lambda: None)
+            nursery.start_soon(line.relay.run, lambda: None, line.sink)
             await _emptied(ledger)
             nursery.cancel_scope.cancel()
         await _tell(ledger, count)
         began, cpu = time.perf_counter(), time.process_time()
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(line.relay.run, lambda: None)
+            nursery.start_soon(line.relay.run, lambda: None, line.sink)
             await _emptied(ledger)
             took = time.perf_counter() - began
             nursery.cancel_scope.cancel()
@@ -163,7 +165,7 @@ async def lag(
     async with opener() as ledger, open_island() as island:
         line = Line(ledger, island, settings, timed=True)
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(line.relay.run, lambda: None)
+            nursery.start_soon(line.relay.run, lambda: None, line.sink)
             await _tell(ledger, 100)
             await _emptied(ledger)
             line.sinks[-1].lags.clear()

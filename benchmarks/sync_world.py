@@ -108,7 +108,13 @@ class Simulator:
 
     def latency(self, milliseconds: float, **slugs: float) -> None:
         """Of every answer, unless a chain is named."""
-        knobs = {"*": {"latency_ms": milliseconds}} | {name: {"latency_ms": ms} for name, ms in slugs.items()}
+        self._turn({"*": {"latency_ms": milliseconds}} | {name: {"latency_ms": ms} for name, ms in slugs.items()})
+
+    def hang(self, slug: str) -> None:
+        """A chain's endpoint answers nothing from now on."""
+        self._turn({slug: {"hang_rate": 1.0}})
+
+    def _turn(self, knobs: Mapping[str, Mapping[str, float]]) -> None:
         request = urllib.request.Request(
             f"{self.base}/sim/knobs",
             data=json.dumps(knobs).encode(),

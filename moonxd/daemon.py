@@ -2,7 +2,8 @@
 every room: wiring.py opens the outside, parts.py joins, this one says when each part runs.
 
 Start: redis-server (embedded) -> Redis, ledger -> control socket -> leases, janitor, stalled check -> consumer.
-Stop: stop claiming -> let running jobs finish until the deadline -> cancel and hand back the rest -> close in reverse.
+Stop: stop claiming -> let running jobs finish until the deadline -> cancel and hand back the rest -> publish what is
+committed -> close in reverse.
 """
 
 from __future__ import annotations
@@ -36,6 +37,7 @@ from .domain.job import Job, Outcome
 from .jobs import JOBS
 from .log import Logging
 from .parts import Parts, Site, assemble, policy
+from .statistics import open_bureau
 from .supervisor import Child, Supervisor, open_supervisor, unless
 from .telemetry import Telemetry, outcome_word
 from .version import VERSION
@@ -110,6 +112,8 @@ class Daemon:
                 on_ready()
             await self.stop.wait()
             await self._drain(parts)
+            # What the last jobs told leaves with them; a second signal leaves it to the next daemon.
+            await unless(self._hurry, parts.publishing.flush)
             # The private redis-server is not among them: it outlives the connections to it.
             for child in reversed(children):
                 await supervisor.stop_child(child.name)
@@ -166,6 +170,9 @@ class Daemon:
             lost=lambda sentence: self._notices.append(Notice(kind="breaker_state_lost", message=sentence)),
         )
         await keeper.recover()
+        bureau = None
+        if config.stats.enabled:
+            bureau = await resources.enter_async_context(open_bureau(config, redis))
         sources = wiring.new_sources(config, redis, self.telemetry, self._breakers)
         return assemble(
             Site(
@@ -175,6 +182,7 @@ class Daemon:
                 telemetry=self.telemetry,
                 breakers=self._breakers,
                 redis=redis,
+                bureau=bureau,
                 ledger=ledger,
                 queue=queue,
                 sources=sources,
@@ -235,6 +243,9 @@ class Daemon:
         consumer = Child(name="consumer", body=partial(self._run_consumer, parts.consumer))
         return (
             Child(name="control", body=partial(self._run_control, parts.plane)),
+            *((parts.island,) if parts.island else ()),
+            *parts.publishing.children(),
+            *parts.listening.children(),
             Child(name="breakers", body=parts.keeper.run, critical=False),
             Child(name="chains", body=parts.sources.run),
             Child(name="leases", body=parts.leases.run),
@@ -245,7 +256,9 @@ class Daemon:
             Child(name="alarm", body=parts.alarm.run, critical=False),
             Child(name="stalled-check", body=partial(self._run_stalled_check, parts.queue)),
             *parts.periodic.children(),
+            *(parts.statistics.children() if parts.statistics else ()),
             *parts.membership.children(),
+            *parts.core_lists.children(),
             *(parts.cluster.children() if parts.cluster else (consumer,)),
         )
 
@@ -255,16 +268,20 @@ class Daemon:
             listeners = [listener]
             if config.http.listen is not None:
                 listeners += await tcp_listeners(str(config.http.listen))
-            stop = trio.Event()
+            stop, patience = trio.Event(), trio.CancelScope(shield=True)
+
+            async def serve(task_status: trio.TaskStatus[None]) -> None:
+                with patience:
+                    await serve_control(plane, listeners, stop, grace=CONTROL_GRACE_S, task_status=task_status)
+
             async with trio.open_nursery() as nursery:
-                await nursery.start(partial(serve_control, plane, listeners, stop, grace=CONTROL_GRACE_S))
-                ready()
                 try:
+                    await nursery.start(serve)
+                    ready()
                     await trio.sleep_forever()
                 finally:
                     # Cancelled by the supervisor: the clients still get their last answer, within the grace.
-                    nursery.cancel_scope.shield = True
-                    nursery.cancel_scope.deadline = trio.current_time() + CONTROL_GRACE_S + 1
+                    patience.deadline = trio.current_time() + CONTROL_GRACE_S + 1
                     stop.set()
 
     async def _run_stalled_check(self, queue: BullQueue, ready: Callable[[], None]) -> None:

@@ -19,21 +19,28 @@ from .agents.janitor import Pruner
 from .agents.orders import Verb
 from .agents.sampler import Sampler
 from .api.schema import Snapshot
+from .cancelling import Canceller
 from .cluster import Cluster, whole, worker_verbs
 from .config import Config
 from .control.deps import Deps
 from .control.probe import probe
 from .control.server import ControlPlane
+from .control.story import Story
+from .core_service import CoreLists
 from .domain.breakers import Breakers
 from .domain.job import Job, Outcome
+from .domain.mirror import mirrored
+from .listening import Listening
 from .membership import Hands, Membership
 from .metrics import Metrics
+from .publishing import Publishing
 from .scheduling import PeriodicSyncs
 from .sources import Sources
-from .supervisor import Supervisor
+from .statistics import Bureau, Statistics
+from .supervisor import Child, Supervisor
 from .telemetry import Telemetry
 from .version import VERSION
-from .wiring import Database
+from .wiring import Database, SharedIsland
 from .worker.attempt import Attempts, Policy
 from .worker.consumer import Consumer
 from .worker.handler import Handler
@@ -54,6 +61,8 @@ class Site:
     telemetry: Telemetry
     breakers: Breakers
     redis: Redis
+    #: None: statistics are switched off.
+    bureau: Bureau | None
     ledger: Database
     queue: BullQueue
     sources: Sources
@@ -80,10 +89,17 @@ class Parts:
     sampler: Sampler
     plane: ControlPlane
     periodic: PeriodicSyncs
+    publishing: Publishing
+    listening: Listening
+    #: What asyncio is needed for runs on it; None when nothing needs it.
+    island: Child | None
     pruner: Pruner
     alarm: FailureAlarm
     announcer: Announcer
     membership: Membership
+    #: None: they are switched off.
+    statistics: Statistics | None
+    core_lists: CoreLists
     #: None when this process does the work itself.
     cluster: Cluster | None
 
@@ -96,12 +112,17 @@ def assemble(site: Site) -> Parts:
     attempts, consumer = _workers(site, leases, periodic, announcer)
     heads = _heads(config)
     hands = Hands(0 if heads else config.worker.slots, consumer, attempts)
-    sampler = _sampler(site, hands)
+    island = wiring.shared_island(config)
+    publishing, listening = _kafka(site, periodic, island)
+    sampler = _sampler(site, hands, publishing)
     metrics = Metrics(site.telemetry, sampler.sample, site.queue.oldest_waiting)
     membership = _membership(site, hands, worker_verbs(sampler, metrics), is_worker=not heads)
     cluster = _cluster(site, membership, heads) if heads else None
     deps = _deps(site, hands, attempts, periodic, membership, whole(sampler, metrics, cluster))
-    deps = replace(deps, news=announcer, seen=periodic.activity.note)
+    deps = replace(deps, news=announcer, seen=periodic.activity.note, resend=publishing.resend)
+    statistics = _statistics(site, island) if site.bureau is not None else None
+    if statistics is not None:
+        deps = replace(deps, statistics=statistics.desk)
     if cluster is not None:
         deps = replace(deps, pause_worker=cluster.pause, restart_workers=cluster.restart)
     return Parts(
@@ -113,12 +134,17 @@ def assemble(site: Site) -> Parts:
         consumer=consumer,
         attempts=attempts,
         sampler=sampler,
-        plane=ControlPlane(deps),
+        plane=ControlPlane(deps, live=wiring.live_feed(config, site.ledger, site.telemetry)),
         periodic=periodic,
+        publishing=publishing,
+        listening=listening,
+        island=None if island is None else Child(name="island", body=island.run, critical=False),
         pruner=wiring.pruner(config, site.ledger),
         alarm=wiring.failure_alarm(config, site.ledger, site.notices),
         announcer=announcer,
         membership=membership,
+        statistics=statistics,
+        core_lists=_core_lists(site, hands, attempts, periodic, membership, Story(deps)),
         cluster=cluster,
     )
 
@@ -153,6 +179,21 @@ def _cluster(site: Site, membership: Membership, count: int) -> Cluster:
         ask=membership.ask,
         supervisor=site.supervisor,
         drain_s=site.config.daemon.drain_s,
+    )
+
+
+def _statistics(site: Site, island: SharedIsland | None) -> Statistics:
+    assert site.bureau is not None
+    return Statistics(
+        site.config,
+        site.bureau,
+        wiring.with_archive(site.config, island),
+        worker=site.worker,
+        redis=site.redis,
+        ledger=site.ledger,
+        breakers=site.breakers,
+        telemetry=site.telemetry,
+        children_now=site.supervisor.children,
     )
 
 
@@ -204,7 +245,31 @@ def _workers(
     return attempts, consumer
 
 
-def _sampler(site: Site, hands: Hands) -> Sampler:
+def _kafka(site: Site, periodic: PeriodicSyncs, island: SharedIsland | None) -> tuple[Publishing, Listening]:
+    """What speaks to Kafka."""
+    section = site.config.kafka
+    with_sinks, with_feed = None, None
+    if section.is_external and island is not None:
+        # aiokafka is loaded only where it is used.
+        from .wiring.publishing import feeds, sinks
+
+        with_sinks = sinks(site.config, island)
+        if site.config.events.consume_activity:
+            with_feed = feeds(site.config, island)
+    publishing = Publishing(
+        section,
+        site.ledger.publication(),
+        with_sinks,
+        site.telemetry,
+        site.notices,
+        mirror=lambda stored: mirrored(stored, section.websocket_topic or ""),
+    )
+    active_s = site.config.scheduler.active_s
+    listening = Listening(with_feed, periodic.activity.record, active_s=active_s, telemetry=site.telemetry)
+    return publishing, listening
+
+
+def _sampler(site: Site, hands: Hands, publishing: Publishing) -> Sampler:
     return Sampler(
         identity=wiring.identity(site.config, site.worker, site.redis.settings.where, site.started_at),
         queue=site.queue,
@@ -214,6 +279,7 @@ def _sampler(site: Site, hands: Hands) -> Sampler:
         slots=hands.slots,
         state=site.state,
         breakers=site.breakers.views,
+        outbox=publishing.view,
     )
 
 
@@ -242,4 +308,29 @@ def _deps(
         scheduling=periodic.desk,
         history=ledger,
         frees_at=wiring.window_check(ledger, lambda: attempts.policy.guards),
+    )
+
+
+def _core_lists(
+    site: Site, hands: Hands, attempts: Attempts, periodic: PeriodicSyncs, membership: Membership, story: Story
+) -> CoreLists:
+    return CoreLists(
+        site.config,
+        site.redis,
+        worker=site.worker,
+        queue=site.queue,
+        ledger=site.ledger,
+        schedule=periodic.desk.schedule,
+        plan=periodic.desk.plan,
+        canceller=Canceller(
+            site.queue,
+            worker=site.worker,
+            cancel_running=hands.cancel,
+            ask=membership.ask,
+            called_off=story.called_off,
+        ),
+        frees_at=wiring.window_check(site.ledger, lambda: attempts.policy.guards),
+        terms=lambda: attempts.policy.terms,
+        telemetry=site.telemetry,
+        added=story.added,
     )

@@ -51,6 +51,8 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
     restarts: Restarts = Restarts()
     #: Seconds it may take to become ready before its start counts as failed.
     start_s: float = 30.0
+    #: Why it achieves nothing although it runs; None while all is well. Shown as "failing".
+    trouble: Callable[[], str | None] = lambda: None
 
 
 class ChildFailed(MoonxdError):
@@ -78,13 +80,14 @@ class _Status:
             self.last_error = error
 
     def view(self) -> ChildView:
+        trouble = self.child.trouble() if self.state == "running" else None
         return ChildView(
             name=self.child.name,
-            state=self.state,
+            state="failing" if trouble else self.state,
             critical=self.child.critical,
             restarts=self.restarts,
             since=self.since,
-            last_error=self.last_error,
+            last_error=trouble or self.last_error,
         )
 
 

@@ -16,6 +16,7 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from .api.schema import ChainHealth, Failure, Rates, RunningJob
 from .domain.chain import CHAINS
 from .domain.job import Completed, Failed, Outcome, Postpone, Release, Retry
+from .outlets import Outlets
 
 #: Seconds that the live view's percentiles look back.
 WINDOW_S = 300.0
@@ -23,7 +24,6 @@ WINDOW_S = 300.0
 WINDOW_SAMPLES = 2000
 RECENT_FAILURES = 100
 _SYNC_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120, 300)
-_PUBLISH_BUCKETS = (0.002, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 _RPC_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
@@ -69,14 +69,14 @@ class _Endpoint:
         self.last_error: str | None = None
 
 
-class Telemetry:
+class Telemetry(Outlets):
     """One per process. Times are unix seconds, durations seconds."""
 
     def __init__(self, job_types: Mapping[str, str] | None = None) -> None:
         """`job_types`: the label of each job name that this worker handles. Any other name is a producer's word."""
         self._job_types = job_types or {}
-        self.registry = CollectorRegistry()
-        reg = self.registry
+        reg = self.registry = CollectorRegistry()
+        super().__init__(reg)
         self._processed = Counter("sync_jobs_processed", "Jobs completed", ["type"], registry=reg)
         self._failed = Counter("sync_jobs_failed", "Jobs failed for good", ["type"], registry=reg)
         self._retried = Counter("moonxd_jobs_retried", "Attempts that failed and will be tried again", registry=reg)
@@ -101,17 +101,6 @@ class Telemetry:
         self._slots_told: dict[str, int] = {}
         # Unknown until measured: 0 would alarm somebody on a daemon that measures nothing.
         self._fresh.set(math.nan)
-        self._published = Counter("kafka_events_published", "Messages that Kafka acknowledged", ["topic"], registry=reg)
-        self._publishing = Histogram(
-            "kafka_publish_duration_seconds", "From handing a page over until all of it is acknowledged",
-            buckets=_PUBLISH_BUCKETS, registry=reg,
-        )  # fmt: skip
-        self._publish_errors = Counter("kafka_publish_errors", "Failures of publishing", ["kind"], registry=reg)
-        self._outbox_lag = Gauge("moonxd_outbox_lag", "Age of the oldest unpublished event in seconds", registry=reg)
-        self._outbox = Gauge("moonxd_outbox_unpublished", "Events that are not published yet", registry=reg)
-        self._publishes = Gauge("moonxd_publisher_holding", "1 in the daemon that publishes", registry=reg)
-        for gauge in (self._outbox_lag, self._outbox):
-            gauge.set(math.nan)
         self._limited = Counter("rate_limit_exceeded", "Syncs that a user's rate limit kept waiting", registry=reg)
         self._held = Counter("moonxd_breaker_held", "Syncs that a user's breaker kept waiting", registry=reg)
         self._running: dict[str, RunningJob] = {}
@@ -201,22 +190,6 @@ class Telemetry:
         self._fresh.set(ratio)
         for state, count in wallets.items():
             self._wallets.labels(state).set(count)
-
-    def published(self, topics: Mapping[str, int], seconds: float) -> None:
-        """One page: messages by the broker's topic."""
-        self._publishing.observe(seconds)
-        for topic, count in topics.items():
-            self._published.labels(topic).inc(count)
-
-    def publish_failed(self, kind: str) -> None:
-        """`kind`: transient, broken (the producer was replaced), parked (an event was set aside)."""
-        self._publish_errors.labels(kind).inc()
-
-    def outbox(self, *, count: int, lag_s: float, is_holding: bool) -> None:
-        """How the outbox stands, and whether this daemon empties it."""
-        self._outbox.set(count)
-        self._outbox_lag.set(lag_s)
-        self._publishes.set(is_holding)
 
     # ---- views ---------------------------------------------------------------------------------------------------
 

@@ -13,7 +13,9 @@ import pytest
 
 from tests.services import NOTES_VARIABLE
 
-_COMPONENTS = ("redis", "postgres", "kafka", "mongo", "node", "anvil", "simulator", "daemon", "binary")
+_COMPONENTS = (
+    "redis", "postgres", "kafka", "mongo", "node", "anvil", "simulator", "daemon", "relay", "binary", "chromium",
+)  # fmt: skip
 pytest_plugins = [f"tests.services.{name}" for name in _COMPONENTS if find_spec(f"tests.services.{name}")]
 
 

@@ -48,7 +48,8 @@ def header(state: State, room: int, glyphs: Glyphs = UNICODE) -> tuple[Line, Lin
         (6, () if daemon.worker.startswith(daemon.host) else (Cell("on ", "dim"), Cell(clean(daemon.host, glyphs)))),
         (4, (Cell("up ", "dim"), Cell(age(state.as_of - daemon.started_at)))),
     ]
-    return pack(first, room, end=at, glyphs=glyphs), pack(_resources(daemon, glyphs), room, glyphs=glyphs)
+    second = [*_resources(daemon, glyphs), *_outbox(snapshot)]
+    return pack(first, room, end=at, glyphs=glyphs), pack(second, room, glyphs=glyphs)
 
 
 def _resources(daemon: Daemon, glyphs: Glyphs) -> list[tuple[int, Line]]:
@@ -70,6 +71,14 @@ def _resources(daemon: Daemon, glyphs: Glyphs) -> list[tuple[int, Line]]:
         (5, (Cell("redis ", "dim"), Cell(clean(daemon.redis, glyphs)))),
         (4, (Cell("db ", "dim"), Cell(clean(daemon.database, glyphs)))),
     ]
+
+
+def _outbox(snapshot: Snapshot) -> list[tuple[int, Line]]:
+    outbox = snapshot.outbox
+    if outbox is None:
+        return []
+    waiting = Cell(f"{outbox.unpublished} behind {age(outbox.lag)}" if outbox.unpublished else "0")
+    return [(3, (Cell("outbox ", "dim"), waiting))]
 
 
 def badge(state: State, glyphs: Glyphs = UNICODE) -> Cell:
@@ -95,6 +104,9 @@ def _alarms(snapshot: Snapshot, glyphs: Glyphs) -> list[Cell]:
         alarms.append(Cell(f" {glyphs.paused} QUEUE PAUSED ", "paused"))
     if snapshot.daemon.is_paused:
         alarms.append(Cell(f" {glyphs.paused} WORKER PAUSED ", "paused"))
+    outbox = snapshot.outbox
+    if outbox is not None and outbox.trouble:
+        alarms.append(Cell(f" {glyphs.warn} {outbox.unpublished} EVENTS WAIT FOR KAFKA ", "alarm"))
     if snapshot.daemon.state != "running":
         alarms.append(Cell(f" {glyphs.retry} {clean(snapshot.daemon.state, glyphs).upper()} ", "paused"))
     return alarms

@@ -55,7 +55,7 @@ class LlamaFigures:
         self._transport = transport
         self._endpoint = Endpoint(base_url)
         self._now = now
-        self._upstream = Upstream("stats:defillama", breakers, Manners(timeout_s=timeout_s, most=120, window_s=60.0))
+        self._upstream = Upstream("stats/defillama", breakers, Manners(timeout_s=timeout_s, most=120, window_s=60.0))
         kept = partial(Kept, ttl_s=ttl_s, failed_s=ttl_s / 6)
         self._chains: Kept[dict[int, _ChainRow]] = kept(self._fetch_chains)
         self._volumes: dict[int, Kept[tuple[int, Decimal | None]]] = {

@@ -7,9 +7,10 @@ from collections.abc import Callable, Sequence
 
 import trio
 
-from ..domain.errors import MoonxdError, Permanent
+from ..domain.activity import Sign
+from ..domain.errors import MoonxdError, Permanent, Transient
 from ..domain.plan import Plan
-from ..domain.schedule import Registration
+from ..domain.schedule import Change, Registration
 from ..ports import Schedule
 
 log = logging.getLogger("moonxd.activity")
@@ -20,6 +21,8 @@ GATHER_S = 1.0
 PAGE, MOST = 500, 50_000
 #: Seconds for the last ones when the daemon stops.
 LAST_S = 3.0
+#: Users that are touched at a time when nobody said with which wallet.
+AT_ONCE = 8
 
 
 class Activity:
@@ -51,6 +54,35 @@ class Activity:
             with trio.move_on_after(LAST_S) as last:
                 last.shield = True
                 await self._write()
+
+    async def record(self, signs: Sequence[Sign]) -> None:
+        """Write what other programs saw, now. Raises Transient when the ledger is away: all of it may be repeated."""
+        known = [self._plan.register(one.user_id, one.wallet, one.at) for one in signs if one.wallet is not None]
+        for start in range(0, len(known), PAGE):
+            await self._register(known[start : start + PAGE])
+        await self._touch([one for one in signs if one.wallet is None])
+
+    async def _touch(self, signs: Sequence[Sign]) -> None:
+        """Whatever wallets these users have here. Whoever has none is nobody to us."""
+        left = iter(signs)
+        failure: Transient | None = None
+
+        async def work(scope: trio.CancelScope) -> None:
+            nonlocal failure
+            for one in left:
+                try:
+                    await self._schedule.change(one.user_id, None, Change(active_at=one.at))
+                except Permanent as error:
+                    log.warning("user %s cannot be noted: %s", one.user_id, error)
+                except Transient as error:
+                    failure = error
+                    scope.cancel()
+
+        async with trio.open_nursery() as nursery:
+            for _ in range(min(AT_ONCE, len(signs))):
+                nursery.start_soon(work, nursery.cancel_scope)
+        if failure is not None:
+            raise failure
 
     async def _write(self) -> None:
         while self._seen:

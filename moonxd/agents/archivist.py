@@ -21,6 +21,7 @@ from ..domain.job import Backoff
 from ..domain.retry import backoff_delay
 from ..domain.stats import BridgeStats, ChainStats, Overview, Point
 from ..ports import StatsArchive
+from ..telemetry import Telemetry
 
 log = logging.getLogger("moonxd.stats")
 T = TypeVar("T")
@@ -53,6 +54,11 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     away: str | None
 
 
+def tell(telemetry: Telemetry) -> Callable[[Report], None]:
+    """What `on_report` may be: the report as metrics."""
+    return lambda report: telemetry.archive(waiting=report.pending, thinned=report.thinned, refused=report.refused)
+
+
 def _series(row: Row) -> Hashable:
     return row.chain_id if isinstance(row, ChainStats) else (row.provider, row.route)
 
@@ -66,7 +72,7 @@ class Archivist:
 
     def __init__(
         self,
-        archive: StatsArchive,
+        archive: StatsArchive | None = None,
         *,
         most: int = MOST,
         on_report: Callable[[Report], None] = lambda report: None,
@@ -84,6 +90,16 @@ class Archivist:
         self._written = self._thinned = self._refused = 0
         self._away: str | None = None
         self._failures = 0
+
+    def use(self, archive: StatsArchive | None) -> None:
+        """Read and write there from now on; None: nowhere, for now."""
+        self._archive = archive
+
+    @property
+    def _there(self) -> StatsArchive:
+        if self._archive is None:
+            raise Transient("the archive of statistics is not open")
+        return self._archive
 
     # ---- writing -------------------------------------------------------------------------------------------------
 
@@ -111,29 +127,29 @@ class Archivist:
     # ---- reading -------------------------------------------------------------------------------------------------
 
     async def chains(self) -> tuple[ChainStats, ...]:
-        stored = await self._ask(self._archive.chains) or ()
+        stored = await self._ask(lambda: self._there.chains()) or ()
         latest = latest_of([*stored, *self._chains.values()], lambda row: row.chain_id)
         return tuple(sorted(latest, key=lambda row: row.chain_id))
 
     async def bridges(self) -> tuple[BridgeStats, ...]:
-        stored = await self._ask(self._archive.bridges) or ()
+        stored = await self._ask(lambda: self._there.bridges()) or ()
         latest = latest_of([*stored, *self._bridges.values()], lambda row: (row.provider, row.route))
         return tuple(sorted(latest, key=lambda row: (row.provider, row.route)))
 
     async def overview(self) -> Overview | None:
-        stored = await self._ask(self._archive.overview)
+        stored = await self._ask(lambda: self._there.overview())
         known = [one for one in (stored, self._overview) if one is not None]
         return max(known, key=lambda one: one.at_ms, default=None)
 
     async def chain_history(self, chain_id: int, *, since_ms: int, until_ms: int, step_s: float) -> tuple[Point, ...]:
         self._must_be_there()
-        return await self._archive.chain_history(chain_id, since_ms=since_ms, until_ms=until_ms, step_s=step_s)
+        return await self._there.chain_history(chain_id, since_ms=since_ms, until_ms=until_ms, step_s=step_s)
 
     async def bridge_history(
         self, provider: str, route: str, *, since_ms: int, until_ms: int, step_s: float
     ) -> tuple[Point, ...]:
         self._must_be_there()
-        return await self._archive.bridge_history(provider, route, since_ms=since_ms, until_ms=until_ms, step_s=step_s)
+        return await self._there.bridge_history(provider, route, since_ms=since_ms, until_ms=until_ms, step_s=step_s)
 
     def report(self) -> Report:
         return Report(
@@ -224,16 +240,16 @@ class Archivist:
         chains = [row for row in batch if isinstance(row, ChainStats)]
         bridges = [row for row in batch if isinstance(row, BridgeStats)]
         if chains:
-            await self._archive.put_chains(chains)
+            await self._there.put_chains(chains)
         if bridges:
-            await self._archive.put_bridges(bridges)
+            await self._there.put_bridges(bridges)
 
     async def _write_overview(self) -> None:
         overview = self._overview
         if not self._overview_waits or overview is None:
             return
         try:
-            await self._archive.put_overview(overview)
+            await self._there.put_overview(overview)
         except Permanent as error:
             log.error("an overview does not fit into the archive and is left out: %s", error)
             self._refused += 1

@@ -7,6 +7,7 @@ import random
 import time
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import NoReturn
 
 import msgspec
 import trio
@@ -75,21 +76,22 @@ class _Follower:
 
     async def run(self) -> None:
         while True:
-            pause_s = _PAUSES.delay(self._failures, self._rand())
+            at_least_s = 0.0
             try:
                 await self._follow()
             except Transient as error:
-                pause_s = max(pause_s, error.retry_after or 0.0)
+                at_least_s = error.retry_after or 0.0
                 self._lost(error)
             except Permanent as error:
-                pause_s = _REFUSED_S
+                at_least_s = _REFUSED_S
                 self._lost(error)
             finally:
                 self._note(is_connected=False)
+            pause_s = max(at_least_s, _PAUSES.delay(self._failures, self._rand()))
             self._failures += 1
             await trio.sleep(pause_s)
 
-    async def _follow(self) -> None:
+    async def _follow(self) -> NoReturn:
         async with self._feed.subscribe() as stream:
             self._note(is_connected=True, subscriptions=self.seen.subscriptions + 1)
             while True:

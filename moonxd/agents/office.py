@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 import trio
 
@@ -16,6 +16,8 @@ log = logging.getLogger("moonxd.office")
 #: Seconds to let go of it at the end; whoever wants it waits for the rest of its time otherwise.
 LEAVE_S = 1.0
 
+Body = Callable[[Callable[[], None]], Awaitable[None]]
+
 
 class Office:
     """`ttl_s` seconds after its holder died another one takes it; it is asked for three times as often."""
@@ -25,11 +27,23 @@ class Office:
         self._name = name
         self._ttl_s = ttl_s
         self._ours_until = -math.inf
+        self._changed = trio.Event()
 
     @property
     def is_held(self) -> bool:
         """Whether it is ours for certain: never when the election has not been asked for a while."""
         return trio.current_time() < self._ours_until
+
+    async def while_held(self, body: Body, ready: Callable[[], None]) -> None:
+        """Run `body` while it is ours, again and again; ready at once, since it may be another's for ever."""
+        ready()
+        while True:
+            while not self.is_held:
+                await self._changed.wait()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(body, lambda: None)
+                await self._lost()
+                nursery.cancel_scope.cancel()
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Stand for it for ever; ready after the first answer, so that nobody who asks `is_held` comes too early."""
@@ -42,6 +56,11 @@ class Office:
         finally:
             await self._leave()
 
+    async def _lost(self) -> None:
+        """Return when it is not ours any more."""
+        while (left := self._ours_until - trio.current_time()) > 0:  # noqa: ASYNC110 (nothing happens when time is up)
+            await trio.sleep(left)
+
     async def _stand(self) -> None:
         asked, was_held = trio.current_time(), self.is_held
         try:
@@ -51,6 +70,8 @@ class Office:
             return
         self._ours_until = asked + self._ttl_s if is_ours else -math.inf
         if is_ours is not was_held:
+            self._changed.set()
+            self._changed = trio.Event()
             log.info(
                 "the office %s is %s", self._name, "ours" if is_ours else "another's", extra={"office": self._name}
             )

@@ -77,7 +77,6 @@ class Relay:
     def __init__(
         self,
         publication: Publication,
-        open_sink: OpenSink,
         *,
         topics: Mapping[str, str],
         patience: Patience,
@@ -87,7 +86,6 @@ class Relay:
         page: int = PAGE,
     ) -> None:
         self._publication = publication
-        self._open_sink = open_sink
         self._topics = topics
         self._patience = patience
         self._notify = notify
@@ -112,7 +110,8 @@ class Relay:
         """Why nothing leaves; None while all is well."""
         return self._last_error if self._is_alerted else None
 
-    async def run(self, ready: Callable[[], None]) -> None:
+    async def run(self, ready: Callable[[], None], open_sink: OpenSink) -> None:
+        """`open_sink` makes a new producer each time it is asked."""
         ready()
         self.state = "standby"
         try:
@@ -121,7 +120,7 @@ class Relay:
                     async with self._publication.hold() as drain:
                         self.state = "holding"
                         log.info("this daemon publishes events now")
-                        await self._publish(drain)
+                        await self._publish(drain, open_sink)
                 except LeaseLost as error:
                     log.warning("%s", error)
                 except Transient as error:
@@ -146,11 +145,11 @@ class Relay:
 
     # ---- one hold ------------------------------------------------------------------------------------------------
 
-    async def _publish(self, drain: Drain) -> None:
+    async def _publish(self, drain: Drain, open_sink: OpenSink) -> None:
         """Returns never; a producer that is broken or cannot be built is replaced."""
         while True:
             try:
-                async with self._open_sink() as sink:
+                async with open_sink() as sink:
                     self._partitions.clear()
                     await self._pump(drain, sink)
             except (SinkBroken, Transient, ConfigError) as error:
@@ -232,21 +231,22 @@ class Relay:
 
     async def _send_all(self, drain: Drain, sink: Sink, page: Sequence[StoredEvent]) -> None:
         """Until all of `page` is acknowledged or parked. Raises SinkBroken, LeaseLost."""
-        batch: list[tuple[StoredEvent, Message]] | None = None
+        batch: list[tuple[StoredEvent, Message]] = []
         while True:
             try:
-                batch = batch if batch is not None else await self._messages(drain, sink, page)
+                batch = await self._messages(drain, sink, page)
                 await drain.confirm()
                 await self._send(sink, [message for _, message in batch])
                 return
             except Transient as error:
+                # The topic may have been made anew.
                 self._partitions.clear()
                 await self._failed(error)
             except Undeliverable as error:
-                culprits = {batch[n][0].position: batch[n][0] for n in error.positions} if batch else {}
+                culprits = {batch[n][0].position: batch[n][0] for n in error.positions}
                 for culprit in culprits.values():
                     await self._park(drain, culprit, error)
-                batch = [one for one in batch or () if one[0].position not in culprits]
+                page = [stored for stored in page if stored.position not in culprits]
 
     async def _messages(
         self, drain: Drain, sink: Sink, page: Sequence[StoredEvent]

@@ -26,6 +26,10 @@ _LOOK_S = 5.0
 _COUNT_MAX = 1000
 
 
+#: Outcome, seconds, what was found (None: nothing), and why not more.
+OnEnd = Callable[[str, float, Round | None, str | None], Awaitable[None]]
+
+
 class RoundsReport(msgspec.Struct, frozen=True, kw_only=True):
     """What became of the rounds of one collector in this process. Times are unix seconds."""
 
@@ -47,7 +51,7 @@ class RoundsReport(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rounds:
-    """`keep` stores a round and tells of it; `on_round` gets (outcome, seconds) of each. `now` gives unix seconds.
+    """`keep` tells of a round and stores it; `on_start` and `on_end` hear of each. `now` gives unix seconds.
 
     A round starts up to `jitter_s` after its instant, so that a fleet of fleets does not ask everybody at once.
     """
@@ -63,7 +67,7 @@ class Rounds:
         now: Callable[[], float],
         jitter_s: float = 0.0,
         on_start: Callable[[], Awaitable[None]] | None = None,
-        on_end: Callable[[str, float, str | None], Awaitable[None]] | None = None,
+        on_end: OnEnd | None = None,
         rand: Callable[[], float] = random.random,
     ) -> None:
         self._collector = collector
@@ -122,7 +126,7 @@ class Rounds:
         try:
             if self._on_start is not None:
                 await self._on_start()
-            outcome, error = await self._collect(at)
+            outcome, found, error = await self._collect(at)
         finally:
             self._note(is_running=False)
         took = trio.current_time() - began
@@ -131,22 +135,23 @@ class Rounds:
             rounds=self._report.rounds + 1, outcome=outcome, error=error, took_s=took, last_at=at, good_at=good_at
         )
         if self._on_end is not None:
-            await self._on_end(outcome, took, error)
+            await self._on_end(outcome, took, found, error)
 
-    async def _collect(self, at: float) -> tuple[str, str | None]:
+    async def _collect(self, at: float) -> tuple[str, Round | None, str | None]:
         with trio.move_on_after(self._timeout_s):
             try:
                 found = await self._collector.collect(round(at * 1000))
                 await self._keep(found)
             except MoonxdError as error:
                 log.warning("%s failed: %s", self._collector.name, error)
-                return "failed", describe(error)
-            if found.failed:
-                has_any = found.chains or found.bridges or found.overview
-                return "partial" if has_any else "failed", "; ".join(found.failed)
-            return "ok", None
+                return "failed", None, describe(error)
+            if not found.failed:
+                return "ok", found, None
+            reasons = "; ".join(found.failed)
+            has_any = found.chains or found.bridges or found.overview
+            return ("partial", found, reasons) if has_any else ("failed", None, reasons)
         log.warning("%s was cut off after %g s", self._collector.name, self._timeout_s)
-        return "timeout", f"not done within {self._timeout_s:g} s"
+        return "timeout", None, f"not done within {self._timeout_s:g} s"
 
     def _note(self, **changes: object) -> None:
         self._report = msgspec.structs.replace(self._report, **changes)

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 import msgspec
 import trio
 
-from ..api.schema import Breaker, Child, Daemon, QueueDepth, Snapshot
+from ..api.schema import Breaker, Child, Daemon, Outbox, QueueDepth, Snapshot
 from ..domain.breakers import View
 from ..domain.errors import MoonxdError
 from ..ports import QueueAdmin
@@ -54,6 +54,7 @@ class Sampler:
         slots: Callable[[], Slots],
         state: Callable[[], str],
         breakers: Callable[[], tuple[View, ...]] | None = None,
+        outbox: Callable[[], Outbox | None] = lambda: None,
     ) -> None:
         self._identity = identity
         self._queue = queue
@@ -62,6 +63,7 @@ class Sampler:
         self._slots = slots
         self._state = state
         self._breakers = breakers
+        self._outbox = outbox
         self._depth = QueueDepth(
             name=queue_name, waiting=0, prioritized=0, active=0, delayed=0, waiting_children=0,
             completed=0, failed=0, paused=0, is_paused=False, fresh=False,
@@ -92,6 +94,7 @@ class Sampler:
             breakers=None if self._breakers is None else tuple(map(_breaker, self._breakers())),
             failures=telemetry.failures(),
             children=self._children(),
+            outbox=self._outbox(),
         )
 
     async def _measure_queue(self) -> None:

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 from urllib.parse import quote
 
+from . import events as ev
 from . import messages as m
 from . import wallets
 from .schema import Snapshot
@@ -28,7 +29,8 @@ class Call(Generic[T]):
     method: str
     path: str
     answer: type[T]
-    params: Mapping[str, Param] = field(default_factory=dict)
+    #: Several values repeat the parameter.
+    params: Mapping[str, Param | Sequence[str]] = field(default_factory=dict)
     body: m.Request | None = None
     #: Seconds until the client gives up.
     patience: float = PATIENCE_S
@@ -180,8 +182,35 @@ def operations(
     return Call(method="GET", path="/v1/operations", params=params, answer=wallets.Operations)
 
 
-def events(after: int = 0, *, limit: int = 100) -> Call[m.EventsPage]:
-    return Call(method="GET", path="/v1/events", params={"after": after, "limit": limit}, answer=m.EventsPage)
+def events(
+    after: int = 0,
+    *,
+    limit: int = 100,
+    types: Sequence[str] = (),
+    topics: Sequence[str] = (),
+    users: Sequence[str] = (),
+    since: float | None = None,
+    last: int | None = None,
+    wait: float = 0.0,
+) -> Call[m.EventsPage]:
+    """Behind `after`; without it those `since` (unix seconds), or the `last` ones. `wait` for the next, in seconds."""
+    params: dict[str, Param | Sequence[str]] = {
+        "after": after,
+        "limit": limit,
+        "type": tuple(types),
+        "topic": tuple(topics),
+        "user": tuple(users),
+        "since": since,
+        "last": last,
+        "wait": wait or None,
+    }
+    return Call(method="GET", path="/v1/events", params=params, answer=m.EventsPage, patience=wait + PATIENCE_S)
+
+
+def replay(ask: ev.ReplayRequest) -> Call[ev.ReplayResult]:
+    return Call(
+        method="POST", path="/v1/events/replay", body=ask, answer=ev.ReplayResult, patience=REQUEUE_PATIENCE_S + 10
+    )
 
 
 def _job(job_id: str) -> str:

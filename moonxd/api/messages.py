@@ -352,6 +352,8 @@ class EventsPage(Message, frozen=True, kw_only=True):
     events: tuple[EventView, ...]
     next: int
     backlog: int
+    #: Whether something may stand behind `next`.
+    more: bool = False
 
 
 class Version(Message, frozen=True, kw_only=True):

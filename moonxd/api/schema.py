@@ -111,7 +111,7 @@ class Failure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Child(msgspec.Struct, frozen=True, kw_only=True):
-    """A supervised part. state: starting | running | backing-off | failed | stopped."""
+    """A supervised part. state: starting | running | failing (it runs in vain) | backing-off | failed | stopped."""
 
     name: str
     state: str
@@ -119,6 +119,17 @@ class Child(msgspec.Struct, frozen=True, kw_only=True):
     restarts: int
     since: float
     last_error: str | None = None
+
+
+class Outbox(msgspec.Struct, frozen=True, kw_only=True):
+    """Events on their way to Kafka. `relay`: holding (this daemon publishes) | standby | down."""
+
+    unpublished: int
+    #: Age of the oldest of them, seconds.
+    lag: float
+    relay: str
+    #: Why nothing leaves, if nothing does.
+    trouble: str | None = None
 
 
 class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,6 +144,8 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     breakers: tuple[Breaker, ...] | None
     failures: tuple[Failure, ...]
     children: tuple[Child, ...]
+    #: None where nothing is published.
+    outbox: Outbox | None = None
 
 
 class Delta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -148,9 +161,10 @@ class Delta(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     breakers: tuple[Breaker, ...] | UnsetType | None = UNSET
     failures: tuple[Failure, ...] | UnsetType = UNSET
     children: tuple[Child, ...] | UnsetType = UNSET
+    outbox: Outbox | UnsetType | None = UNSET
 
 
-SECTIONS = ("daemon", "queue", "rates", "running", "chains", "breakers", "failures", "children")
+SECTIONS = ("daemon", "queue", "rates", "running", "chains", "breakers", "failures", "children", "outbox")
 
 
 def difference(old: Snapshot, new: Snapshot) -> Delta:

@@ -33,7 +33,7 @@ COMMANDS = {
     "schedule": "schedule",
     "stats": "stats",
     "operations": "ledger",
-    "events": "ledger",
+    "events": "events",
     "config": "config",
     "migrate": "migrate",
     "tokens": "tokens",

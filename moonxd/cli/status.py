@@ -70,6 +70,13 @@ def _daemon(snapshot: Snapshot) -> None:
         f"{daemon.slots_busy} of {daemon.slots} slots busy, {size(daemon.rss_bytes)}, {daemon.cpu:.0%} of a core"
     )
     say(f"redis {daemon.redis}, database {daemon.database}")
+    outbox = snapshot.outbox
+    if outbox is not None:
+        oldest = f", the oldest for {age(outbox.lag)}" if outbox.unpublished else ""
+        where = {"holding": "published here", "standby": "published by another daemon"}.get(
+            outbox.relay, "not published"
+        )
+        say(f"events {where}, {outbox.unpublished} wait{oldest}{f': {outbox.trouble}' if outbox.trouble else ''}")
 
 
 def _queue(snapshot: Snapshot) -> None:

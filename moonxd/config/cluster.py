@@ -34,9 +34,15 @@ def worker_config(config: Config, number: int, redis_socket: Path | None) -> Con
         config,
         daemon=replace(config.daemon, state_dir=home / str(number), socket=socket),
         http=replace(config.http, listen=None),
+        # Browsers come to the supervising process: it sees what all workers commit.
+        live=replace(config.live, enabled=False),
         redis=redis,
         database=replace(config.database, sqlite_path=config.sqlite_path),
         cluster=Cluster(mode="single"),
         # What has to happen once for all happens in the supervising process.
         scheduler=replace(config.scheduler, enabled=False),
+        kafka=replace(config.kafka, publish=False),
+        core_service=replace(config.core_service, enabled=False),
+        events=replace(config.events, consume_activity=False),
+        stats=replace(config.stats, enabled=False),
     )

@@ -248,6 +248,15 @@ class Database(Section, frozen=True, kw_only=True):
             example="postgresql://user:password@db.example:5432/moonx_farm",
         ),
     ] = None
+    direct_url: Annotated[
+        SecretUrl | None,
+        Key(
+            "The server itself when url leads to a connection pooler: the relay needs a session of its own",
+            check="postgres-url",
+            embedded=True,
+            example="postgresql://user:password@db.example:5432/moonx_farm",
+        ),
+    ] = None
     host: Annotated[str, Key("Host name, address, or directory of a unix socket", ("DB_HOST",))] = "localhost"
     port: Annotated[int, Key("TCP port", ("DB_PORT",), low=1, high=65535)] = 5432
     name: Annotated[str, Key("Database", ("DB_NAME",))] = "moonx_farm"

@@ -147,6 +147,16 @@ class Kafka(Section, frozen=True, kw_only=True):
     compression: Annotated[
         str, Key("Compression", ("KAFKA_COMPRESSION",), choices=("none", "gzip", "snappy", "lz4", "zstd"))
     ] = "none"
+    publish: Annotated[
+        bool, Key("Whether this daemon may publish events; one of those that may does at a time", embedded=True)
+    ] = True
+    lag_alert_s: Annotated[
+        float, Key("An unpublished event older than this is a system.alert; 0 never", low=0, embedded=True)
+    ] = 60.0
+    transaction_alert_s: Annotated[
+        float,
+        Key("So is a transaction in PostgreSQL that is open for longer than this; 0 never", low=0, embedded=True),
+    ] = 300.0
     group: Annotated[str, Key("Consumer group of the daemons that read user activities")] = "moonxd"
     websocket_topic: Annotated[
         str | None, Key("Mirror events to the WebSocket service's topic in its form", example="moonx.ws.events")
@@ -299,6 +309,8 @@ class Stats(Section, frozen=True, kw_only=True):
     heads_block_time_s: Annotated[
         float, Key("Heads are subscribed to (chains.X.ws_url) where blocks take at least this", low=0)
     ] = 1.0
+    history_days: Annotated[float, Key("How long samples of chains and bridges are kept", low=0.01)] = 30.0
+    overview_hours: Annotated[float, Key("How long overviews are kept", low=0.1)] = 24.0
     lifi: LiFi = LiFi()
     relay: Relay = Relay()
     oneinch: OneInch = OneInch()
@@ -307,7 +319,7 @@ class Stats(Section, frozen=True, kw_only=True):
 
 
 class MongoDb(Section, frozen=True, kw_only=True):
-    """MongoDB holds the statistics for their readers. With nothing set here they live in SQLite."""
+    """MongoDB holds the statistics for their readers. With nothing set here they live in SQLite, in statistics.db."""
 
     mode: Annotated[
         str,
@@ -339,6 +351,10 @@ class CoreService(Section, frozen=True, kw_only=True):
         "moonx:sync-proxy:",
         "moonx:sync-worker:",
     )
+    at_once: Annotated[int, Key("Most requests of one list that are worked on together", low=1, high=1000)] = 8
+    reply_ttl_s: Annotated[float, Key("How long a reply waits for its reader", low=1)] = 300.0
+    lease_s: Annotated[float, Key("Requests of a daemon that was silent for this long are put back", low=1)] = 15.0
+    dead_max: Annotated[int, Key("Malformed messages kept per prefix, the newest ones", low=1)] = 1000
 
 
 class Cluster(Section, frozen=True, kw_only=True):

@@ -241,6 +241,33 @@ def _cron(text: str) -> str:
         raise Bad(f"must be a cron pattern of 5 or 6 fields: {error}") from None
 
 
+def _hs256(secret: Secret) -> Secret:
+    if len(secret.reveal().encode()) < 32:
+        raise Bad("must have at least 32 bytes, or it can be guessed: make one with openssl rand -hex 32")
+    return secret
+
+
+def _origin(text: str) -> str:
+    if text in ("*", "null"):
+        return text
+    _check_url(text, ("http", "https"))
+    url = urlsplit(text)
+    if url.path.strip("/") or url.query or "@" in url.netloc:
+        raise Bad("must be an origin: https://host, with :port when it is not the usual one")
+    return f"{url.scheme}://{url.netloc}".lower()
+
+
+def _eddsa(text: str) -> str:
+    if text.lstrip().startswith("-----BEGIN PUBLIC KEY-----"):
+        return text
+    if "-----BEGIN" in text:
+        raise Bad("must be a public key: openssl pkey -in private.pem -pubout")
+    path = Path(text)
+    if not path.is_absolute():
+        raise Bad("must be PEM text or the absolute path of a PEM file")
+    return str(_file(path))
+
+
 #: Names that loggers of the Node world use.
 _LEVELS = {"warn": "warning", "fatal": "critical", "silent": "critical"} | dict.fromkeys(
     ("trace", "silly", "verbose", "http"), "debug"
@@ -262,6 +289,9 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
     "no-colon": _no_colon,
     "cron": _cron,
     "route": _route,
+    "hs256": _hs256,
+    "eddsa": _eddsa,
+    "origin": _origin,
     "level": lambda text: _LEVELS.get(text.strip().lower(), text),
     "cluster-mode": lambda text: _CLUSTER_MODES.get(text.strip().lower(), text),
 }
@@ -269,7 +299,7 @@ CHECKS: dict[str, Callable[[Any], Any]] = {
 
 def shown(spec: Spec, raw: Any) -> str:
     """`raw` for an error message, never a secret."""
-    if spec.kind is Secret:
+    if spec.kind is Secret or (isinstance(raw, str) and "-----BEGIN" in raw):
         return MASK
     if spec.kind is SecretUrl or (isinstance(raw, str) and "://" in raw):
         return repr(redact_url(raw)) if isinstance(raw, str) else MASK

@@ -16,13 +16,7 @@ from .tree import Config
 PARTS = {"redis": "embedded", "database": "embedded", "kafka": "off", "mongodb": "embedded"}
 #: Keys, patterns of keys and whole tables that are read and checked but whose part does not exist yet. Shorten it as
 #: they appear.
-NOT_BUILT = (
-    "daemon.service_name",
-    "kafka",
-    "stats",
-    "mongodb",
-    "core_service",
-)
+NOT_BUILT = ("daemon.service_name",)
 #: Keys that are accepted for an old .env only.
 UNUSED = frozenset(
     {
@@ -111,6 +105,8 @@ def _conflicts(draft: Draft) -> Iterator[str]:
     for cert, key in _PAIRS:
         if (get(cert) is None) != (get(key) is None):
             yield f"{cert} and {key} belong together: set both or neither"
+    if get("core_service.enabled") and not get("core_service.prefixes"):
+        yield "core_service.enabled is true and core_service.prefixes is empty: name at least one"
     yield from _conflicting_logins(draft)
     yield from _unreachable_chains(draft)
 

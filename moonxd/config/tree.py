@@ -9,6 +9,7 @@ from .core import Daemon, Database, Http, Log, Queue, Redis, Worker
 from .events import Events
 from .jobs import Jobs
 from .keys import Section, specs_of, value_at
+from .live import Live
 from .outlets import Alerts, Breaker, Cluster, CoreService, Kafka, MongoDb, RateLimit, Retention, Scheduler, Stats
 from .secret import Secret
 from .sources import Alchemy, Chains, Prices, Providers, Tokens
@@ -20,6 +21,7 @@ class Config(Section, frozen=True, kw_only=True):
     daemon: Daemon = Daemon()
     log: Log = Log()
     http: Http = Http()
+    live: Live = Live()
     redis: Redis = Redis()
     queue: Queue = Queue()
     worker: Worker = Worker()

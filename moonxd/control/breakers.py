@@ -11,11 +11,22 @@ from ..api.messages import BreakerRequest, Breakers, BreakerView
 from ..domain import breakers as domain
 from .deps import Deps
 from .errors import answer, not_found
-from .request import connection_of, read_optional_body
+from .request import DEADLINE_S, Handler, connection_of, read_optional_body
 
 log = logging.getLogger("moonxd.control")
 #: Names that a refusal lists, so that it stays readable.
 _NAMED = 20
+
+
+def breaker_routes(deps: Deps) -> list[tuple[str, str, Handler, float | None]]:
+    """Served under /v1 only."""
+    desk = BreakerDesk(deps)
+    return [
+        ("GET", "/breakers", desk.page, DEADLINE_S),
+        ("POST", "/breakers/{name:path}/cordon", desk.cordon, DEADLINE_S),
+        ("POST", "/breakers/{name:path}/uncordon", desk.uncordon, DEADLINE_S),
+        ("POST", "/breakers/{name:path}/reset", desk.reset, DEADLINE_S),
+    ]
 
 
 class BreakerDesk:

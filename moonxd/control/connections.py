@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import socket
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 import trio
 from hypercorn.config import Config
@@ -26,7 +26,48 @@ log = logging.getLogger("moonxd.control")
 App = Callable[[Any, Any, Any], Awaitable[None]]
 #: A runaway client must not eat the daemon's file descriptors.
 MAX_CONNECTIONS = 256
+#: Those that did not say yet what they want: two thousand browsers come back in one second.
+_MAX_ARRIVING = 1024
 _KEEP_ALIVE_S = 15
+_READ = 65536
+
+
+class Detour(Protocol):
+    """Serves the requests of one path instead of the HTTP server."""
+
+    #: "GET /path"
+    start: bytes
+
+    async def serve(self, stream: trio.SocketStream, early: bytes) -> None:
+        """Converse with who sent `early` so far; closes the stream."""
+        ...
+
+    async def ended(self) -> None:
+        """Until no conversation is left."""
+        ...
+
+    def cut(self) -> None:
+        """End every conversation now."""
+        ...
+
+
+class _Begun:
+    """A stream whose first bytes were read before."""
+
+    def __init__(self, stream: trio.SocketStream, early: bytes) -> None:
+        self._early = early
+        self._stream = stream
+        self.socket = stream.socket
+        self.send_all = stream.send_all
+        self.send_eof = stream.send_eof
+        self.aclose = stream.aclose
+
+    async def receive_some(self, most: int) -> bytes:
+        if self._early:
+            await trio.lowlevel.checkpoint()
+            early, self._early = self._early, b""
+            return early
+        return bytes(await self._stream.receive_some(most))
 
 
 class Connection:
@@ -67,7 +108,9 @@ class _Server(TCPServer):
 
 
 class _Connections:
-    def __init__(self, app: App) -> None:
+    def __init__(self, app: App, detour: Detour | None) -> None:
+        self._detour = detour
+        self._arriving: set[trio.CancelScope] = set()
         self._config = Config()
         self._config.errorlog = logging.getLogger("moonxd.control.http")
         self._config.keep_alive_timeout = _KEEP_ALIVE_S
@@ -78,6 +121,45 @@ class _Connections:
         self._gone = trio.Event()
 
     async def handle(self, stream: trio.SocketStream) -> None:
+        detour = self._detour
+        if detour is None:
+            await self._serve_http(stream, b"")
+            return
+        early = await self._first_bytes(stream, detour.start)
+        if early is None:
+            await trio.aclose_forcefully(stream)
+        elif early.startswith(detour.start) and early[len(detour.start) : len(detour.start) + 1] in b" ?":
+            await self._take_detour(detour, stream, early)
+        else:
+            await self._serve_http(stream, early)
+
+    async def _first_bytes(self, stream: trio.SocketStream, start: bytes) -> bytes | None:
+        """Enough of the request to tell whether it begins with `start`; None when nothing came of it."""
+        early = b""
+        if len(self._arriving) >= _MAX_ARRIVING:
+            return None
+        with trio.move_on_after(_KEEP_ALIVE_S) as patience:
+            self._arriving.add(patience)
+            try:
+                while len(early) <= len(start) and start.startswith(early[: len(start)]):
+                    more = await stream.receive_some(_READ)
+                    if not more:
+                        return early or None
+                    early += more
+            except (trio.ClosedResourceError, trio.BrokenResourceError):
+                return None
+            finally:
+                self._arriving.discard(patience)
+            return early
+        return None
+
+    async def _take_detour(self, detour: Detour, stream: trio.SocketStream, early: bytes) -> None:
+        try:
+            await detour.serve(stream, early)
+        except Exception:
+            log.exception("a conversation failed")
+
+    async def _serve_http(self, stream: trio.SocketStream, early: bytes) -> None:
         if len(self._open) >= MAX_CONNECTIONS:
             log.warning("refused a connection: too many are open", extra={"open": len(self._open)})
             await trio.aclose_forcefully(stream)
@@ -85,13 +167,13 @@ class _Connections:
         connection = Connection(stream)
         self._open.add(connection)
         try:
-            await self._converse(stream, connection)
+            await self._converse(_Begun(stream, early), connection)
         finally:
             self._open.discard(connection)
             if not self._open:
                 self._gone.set()
 
-    async def _converse(self, stream: trio.SocketStream, connection: Connection) -> None:
+    async def _converse(self, stream: _Begun, connection: Connection) -> None:
         state = ConnectionState({"connection": connection})
         server = _Server(self._app, self._config, self._context, cast(Any, state), cast(Any, stream))
         try:
@@ -104,10 +186,14 @@ class _Connections:
     async def finish(self, grace: float) -> None:
         """Let running requests end for `grace` seconds, then cut what is left."""
         await self._context.terminated.set()
+        for patience in self._arriving:
+            patience.cancel()
         self._gone = trio.Event()
         with trio.move_on_after(grace):
             if self._open:
                 await self._gone.wait()
+            if self._detour is not None:
+                await self._detour.ended()
         if self._open:
             log.warning("cut connections that did not end in time", extra={"open": len(self._open)})
         self.cut()
@@ -115,6 +201,8 @@ class _Connections:
     def cut(self) -> None:
         for connection in tuple(self._open):
             connection.cut()
+        if self._detour is not None:
+            self._detour.cut()
 
 
 async def serve_app(
@@ -123,10 +211,11 @@ async def serve_app(
     stop: trio.Event,
     *,
     grace: float = 2.0,
+    detour: Detour | None = None,
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve until `stop` is set, then at most `grace` seconds more. A cancellation cuts every connection at once."""
-    connections = _Connections(app)
+    connections = _Connections(app, detour)
     async with trio.open_nursery() as conversations:
         try:
             async with trio.open_nursery() as accepting:

@@ -15,7 +15,7 @@ from ..api.stats import CollectorView
 from ..api.users import ScheduleView
 from ..domain.breakers import Breakers
 from ..domain.fleet import Answer
-from ..domain.ledger import Event, Withdrawal
+from ..domain.ledger import Event, StoredEvent, Withdrawal
 from ..domain.plan import Plan
 from ..domain.schedule import Figures
 from ..jobs import Terms
@@ -97,6 +97,8 @@ class Deps:
     news: News | None = None
     #: Told user and wallet of a portfolio that its user looked at.
     seen: Callable[[str, str], None] | None = None
+    #: Sends published events again, in order, with the same ids; None where there is no Kafka.
+    resend: Callable[[Sequence[StoredEvent]], Awaitable[None]] | None = None
     #: When the rate limit lets the user's next manual sync in, None: now. Without it POST /jobs asks nobody.
     frees_at: Callable[[str], Awaitable[datetime | None]] | None = None
     #: Without them, /stats says that there are none.

@@ -11,9 +11,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from ..api.messages import Accepted, Cancelled, EnqueueRequest, JobDetail, JobPage, Promoted
+from ..cancelling import Canceller
 from ..domain.errors import Transient
 from ..domain.guard import counts_for_user
-from ..domain.job import JobState, JobView, NewJob
+from ..domain.job import JobState, NewJob
 from ..jobs import JOBS, JobType
 from .deps import Deps
 from .enqueue import new_job
@@ -39,8 +40,6 @@ DEAD = "dead"
 MAX_WAIT_S = 60.0
 #: How often a job that may run in another process is looked at while somebody waits for it.
 _FIRST_LOOK_S, _LONGEST_LOOK_S = 0.1, 1.0
-_CANCEL_TRIES = 3
-_CANCEL_PAUSE_S = 0.05
 
 
 class Jobs:
@@ -51,6 +50,13 @@ class Jobs:
         self._story = story
         self._settlements = settlements
         self._stopping = stopping
+        self._canceller = Canceller(
+            deps.queue_admin,
+            worker=deps.worker,
+            cancel_running=deps.cancel_running,
+            ask=deps.ask_worker,
+            called_off=story.called_off,
+        )
 
     async def add(self, request: Request) -> Response:
         ask = await read_body(request, EnqueueRequest)
@@ -124,17 +130,14 @@ class Jobs:
     async def cancel(self, request: Request) -> Response:
         """Removes a job that waits, cancels one that runs, on whatever worker; 409 says why neither is possible."""
         job_id = request.path_params["job_id"]
-        for _ in range(_CANCEL_TRIES):
-            view = await self._deps.queue_admin.get(job_id)
-            if view is None:
-                self._refuse_to_cancel(await self._find(job_id))
-            elif view.state in FINISHED:
-                self._refuse_to_cancel(job_detail(view))
-            elif await self._cancelled(view):
-                return answer(Cancelled(job_id=job_id, cancelled=True, state=view.state.value))
-            # It has just ended, or is between two states: the next look tells.
-            await trio.sleep(_CANCEL_PAUSE_S)
-        raise conflict(f"it is too late to cancel job {job_id}: what it found is being written", "look at it again")
+        done = await self._canceller.cancel(job_id)
+        if done.is_cancelled and done.before is not None:
+            return answer(Cancelled(job_id=job_id, cancelled=True, state=done.before.value))
+        if done.why:
+            raise conflict(done.why, done.hint)
+        detail = await self._find(job_id)
+        hint = "use requeue to run it again" if detail.state == JobState.FAILED else None
+        raise conflict(f"job {detail.job_id} has already ended ({detail.state})", hint)
 
     async def promote(self, request: Request) -> Response:
         job_id = request.path_params["job_id"]
@@ -143,33 +146,6 @@ class Jobs:
         if promoted:
             return answer(Promoted(job_id=job_id, state=state))
         raise conflict(f"job {job_id} is {state}, not delayed", "only a delayed job can be promoted")
-
-    async def _cancelled(self, view: JobView) -> bool:
-        if view.state is JobState.ACTIVE:
-            return self._deps.cancel_running(view.job.id) or await self._cancelled_elsewhere(view)
-        if not await self._deps.queue_admin.remove([view.job.id]):
-            return False
-        self._story.called_off(view.job)
-        return True
-
-    async def _cancelled_elsewhere(self, view: JobView) -> bool:
-        worker, ask = view.processed_by, self._deps.ask_worker
-        if worker == self._deps.worker:
-            return False
-        if worker is None or ask is None:
-            where = f"worker {worker!r}" if worker else "another worker"
-            raise conflict(f"job {view.job.id} is running on {where}", "cancel it on the daemon that runs it")
-        reply = await ask(worker, "cancel", view.job.id)
-        if reply is None:
-            raise conflict(
-                f"job {view.job.id} is running on worker {worker!r}, which does not answer",
-                "if that worker is gone the job comes back by itself once its lock has run out: cancel it then",
-            )
-        return reply.done
-
-    def _refuse_to_cancel(self, detail: JobDetail) -> None:
-        hint = "use requeue to run it again" if detail.state == JobState.FAILED else None
-        raise conflict(f"job {detail.job_id} has already ended ({detail.state})", hint)
 
     async def _find(self, job_id: str) -> JobDetail:
         """From the queue; else what ended here a moment ago; else the ledger's copy of the dead letter."""

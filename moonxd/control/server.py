@@ -32,15 +32,17 @@ from starlette.routing import Route
 
 from ..api.messages import API_VERSION, Index, Problem
 from ..domain.job import Job, Outcome
-from .breakers import BreakerDesk
+from .breakers import breaker_routes
 from .connections import App, serve_app
 from .dead import DEADLINE_S as REQUEUE_S
 from .deps import Deps
 from .dlq import DeadLetterOffice
 from .errors import Refused, answer, error_answer
+from .events import event_routes
 from .feed import Feed
 from .health import HealthChecks
 from .jobs import MAX_WAIT_S, Jobs
+from .live.server import LiveFeed
 from .request import DEADLINE_S, Handler, guarded
 from .requeue import requeue
 from .settled import Settlements
@@ -60,8 +62,12 @@ MAX_VIEWERS = 64
 class ControlPlane:
     """The API of one daemon: the routes and what they share. A viewer that takes nothing for `stalled` s is cut."""
 
-    def __init__(self, deps: Deps, *, feed: Feed | None = None, stalled: float = STALLED_S) -> None:
+    def __init__(
+        self, deps: Deps, *, feed: Feed | None = None, live: LiveFeed | None = None, stalled: float = STALLED_S
+    ) -> None:
         self._deps = deps
+        #: Browsers on GET /v1/ws; the other paths are `app`'s.
+        self.live = live
         self._stalled = stalled
         self._settlements = Settlements()
         self._feed = feed or Feed(deps.sample)
@@ -81,15 +87,22 @@ class ControlPlane:
     def settled(self, job: Job, outcome: Outcome) -> None:
         """`outcome` of `job` is in the queue: whoever waits for the job hears of it now."""
         self._settlements.note(job, outcome, int(self._deps.now() * 1000))
+        if self.live is not None:
+            self.live.nudge()
 
     async def run(self) -> None:
         """What runs beside the requests, until cancelled."""
-        await self._feed.run()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._feed.run)
+            if self.live is not None:
+                nursery.start_soon(self.live.run)
 
     def quiet(self) -> None:
         """End live streams and long polls: the daemon stops."""
         self._stopping.set()
         self._feed.close()
+        if self.live is not None:
+            self.live.quiet()
 
     async def _stream(self, request: Request) -> Response:
         if self._feed.watchers >= MAX_VIEWERS:
@@ -121,12 +134,8 @@ class ControlPlane:
             ("POST", "/workers/resume", fleet.resume, DEADLINE_S),
             ("POST", "/workers/restart", fleet.restart, DEADLINE_S),
         ]
-        desk = BreakerDesk(self._deps)
         own: list[tuple[str, str, Handler, float | None]] = [
-            ("GET", "/breakers", desk.page, DEADLINE_S),
-            ("POST", "/breakers/{name:path}/cordon", desk.cordon, DEADLINE_S),
-            ("POST", "/breakers/{name:path}/uncordon", desk.uncordon, DEADLINE_S),
-            ("POST", "/breakers/{name:path}/reset", desk.reset, DEADLINE_S),
+            *breaker_routes(self._deps),
             ("GET", "/portfolio/{wallet}/history", wallets.history, DEADLINE_S),
             ("GET", "/dlq", office.page, DEADLINE_S),
             ("POST", "/dlq/requeue", partial(requeue, self._deps), REQUEUE_S),
@@ -134,15 +143,17 @@ class ControlPlane:
             ("GET", "/dlq/{job_id:path}", office.show, DEADLINE_S),
             ("GET", "/portfolio/{wallet}", wallets.portfolio, DEADLINE_S),
             ("GET", "/operations", wallets.operations, DEADLINE_S),
-            ("GET", "/events", wallets.events, DEADLINE_S),
             ("GET", "/status", health.status, DEADLINE_S),
             ("GET", "/stream", self._stream, None),
             ("GET", "/version", health.version, DEADLINE_S),
+            *event_routes(self._deps, self._stopping),
             *user_routes(self._deps),
             *stats_routes(self._deps),
         ]
         tables = (("/v1", both), ("/v1", own), ("", both))
         paths = [f"{method} {prefix}{path}" for prefix, table in tables for method, path, _, _ in table]
+        if self.live is not None:
+            paths.append("GET /v1/ws")
         index = Index(api=API_VERSION, paths=tuple(paths))
 
         async def show_index(request: Request) -> Response:
@@ -177,7 +188,7 @@ async def serve_control(
     async with trio.open_nursery() as nursery:
         nursery.start_soon(plane.run)
         nursery.start_soon(_quiet_at, stop, plane)
-        await serve_app(plane.app, listeners, stop, grace=grace, task_status=task_status)
+        await serve_app(plane.app, listeners, stop, grace=grace, detour=plane.live, task_status=task_status)
         nursery.cancel_scope.cancel()
 
 

@@ -1,11 +1,10 @@
-"""What the ledger knows: portfolios, sync operations, committed events."""
+"""What the ledger knows: portfolios and sync operations."""
 
 from __future__ import annotations
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from ..api.messages import EventsPage
 from ..api.wallets import HistoryReply, Operations, PortfolioReply
 from ..domain.address import parse_address
 from ..domain.errors import Permanent
@@ -13,13 +12,13 @@ from .deps import Deps
 from .errors import answer, invalid, not_found
 from .request import integer, moment
 from .story import Story
-from .views import event_view, operation_view, past_view, portfolio_view
+from .views import operation_view, past_view, portfolio_view
 
 _STATUSES = ("pending", "running", "completed", "failed", "cancelled")
 
 
 class Wallets:
-    """The handlers that read the ledger and the outbox."""
+    """The handlers that read the ledger."""
 
     def __init__(self, deps: Deps, story: Story) -> None:
         self._deps = deps
@@ -62,19 +61,6 @@ class Wallets:
             limit=integer(request, "limit", 50, low=1, high=1000),
         )
         return answer(Operations(operations=tuple(operation_view(row) for row in rows)))
-
-    async def events(self, request: Request) -> Response:
-        if self._deps.outbox is None:
-            raise not_found("this daemon keeps no outbox of events")
-        after = integer(request, "after", 0, low=0, high=2**63 - 1)
-        stored = await self._deps.outbox.read(after, integer(request, "limit", 100, low=1, high=1000))
-        return answer(
-            EventsPage(
-                events=tuple(event_view(one) for one in stored),
-                next=stored[-1].position if stored else after,
-                backlog=await self._deps.outbox.backlog(),
-            )
-        )
 
 
 def _address(text: str) -> str:

@@ -31,7 +31,7 @@ BRIDGE_VALUES = ("latency_s", "p50_s", "p95_s", "quoted_s")
 #: What a row says of the look itself; all else are values, which outlive looks that failed.
 _OF_THE_LOOK = frozenset(
     {"chain_id", "name", "slug", "llama", "provider", "route", "from_chain", "to_chain"}
-    | {"at_ms", "status", "reason", "error", "outcome", "endpoints", "reorgs"}
+    | {"at_ms", "status", "reason", "error", "outcome", "endpoints", "reorgs", "deepest_reorg"}
 )
 #: Not to know is worse than to know that all is well, and better than to know of trouble.
 SEVERITY: Mapping[Health, int] = {
@@ -41,7 +41,8 @@ SEVERITY: Mapping[Health, int] = {
     Health.UNHEALTHY: 3,
 }
 BY_SEVERITY: Mapping[int, Health] = {severity: health for health, severity in SEVERITY.items()}
-DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
+DAY_MS = 24 * HOUR_MS
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True):

@@ -21,6 +21,8 @@ T = TypeVar("T")
 
 #: A head that is older than this is not what the next older block is counted from: the window would become too long.
 _NEAR_S = 300.0
+#: A block that is further ahead of our clock is believed only when all are: then it is our clock that is wrong.
+_AHEAD_S = 60.0
 
 
 class Market(NamedTuple):
@@ -66,33 +68,35 @@ class ChainWatch:
     def observe(
         self, looks: Sequence[Look], heads: HeadsSeen | None, market: Market, now: float, *, is_network_up: bool
     ) -> ChainStats:
-        """The chain's row after one round. `looks`: of the endpoints whose turn it was."""
+        """The chain's row after one round. `looks`: of the endpoints that were looked at."""
         self._began_at = now if self._began_at is None else self._began_at
-        good = [look for look in looks if look.outcome is Probe.OK and look.head is not None]
-        self._note_newest(good, heads)
+        good = sorted(filter(_is_ok, looks), key=lambda look: look.head.number if look.head else 0, reverse=True)
+        self._note_newest(good, heads, now)
         limits = self.thresholds()
         rows = self._rows(looks, limits)
         block_time_s = self._measure(good, now)
         if looks:
             seen = self._seen(looks, rows, heads, block_time_s, now, is_network_up=is_network_up)
             self.standing = health.advance(self.standing, health.judge(seen, limits))
-        # Endpoints whose turn it was not stand as they were.
+        # Endpoints that were not looked at stand as they were.
         self._endpoints |= {row.host: row for row in rows}
-        self.last = self._row(good, heads, market, now, block_time_s, _complaint(looks))
+        complaint = _complaint(looks) if looks else self.last.error
+        self.last = self._row(good, heads, market, now, block_time_s, complaint)
         return self.last
 
     # ---- what a round says ---------------------------------------------------------------------------------------
 
-    def _note_newest(self, good: Iterable[Look], heads: HeadsSeen | None) -> None:
+    def _note_newest(self, good: Iterable[Look], heads: HeadsSeen | None, now: float) -> None:
         told = [look.head for look in good if look.head is not None]
         if heads is not None and heads.newest is not None:
             told.append(heads.newest)
-        for block in told:
-            if self._newest is None or block.at > self._newest.at:
-                self._newest = block
+        told = [block for block in told if block.at <= now + _AHEAD_S] or told
+        newest = max(told, key=lambda block: block.at, default=None)
+        if newest and (self._newest is None or newest.at > self._newest.at or self._newest.at > now + _AHEAD_S):
+            self._newest = newest
 
     def _measure(self, good: Iterable[Look], now: float) -> float | None:
-        """The block time by the first endpoint that can tell; what is usual learns from it."""
+        """The block time by the endpoint with the highest head that can tell; what is usual learns from it."""
         for look in good:
             if look.head is None or look.older is None:
                 continue
@@ -121,7 +125,7 @@ class ChainWatch:
         return Seen(
             outcomes=tuple(look.outcome for look in looks),
             is_network_up=is_network_up,
-            is_announced=self._is_announced(heads, now),
+            is_announced=self.is_announced(heads, now),
             head_age_s=self._head_age(now) if self._newest else now - (self._began_at or now),
             block_time_s=block_time_s,
             p50_s=min((row.p50_s for row in rows if row.p50_s is not None), default=None),
@@ -129,7 +133,8 @@ class ChainWatch:
             laggard=laggard.host if laggard else "",
         )
 
-    def _is_announced(self, heads: HeadsSeen | None, now: float) -> bool:
+    def is_announced(self, heads: HeadsSeen | None, now: float) -> bool:
+        """Whether the subscription brought a head lately."""
         if heads is None or heads.seen_at is None:
             return False
         return heads.is_connected and now - heads.seen_at <= silent_after_s(self.usual.seconds)
@@ -149,9 +154,8 @@ class ChainWatch:
         complaint: str | None,
     ) -> ChainStats:
         last, at_ms = self.last, round(now * 1000)
-        best = max(good, key=lambda look: look.head.number if look.head else 0, default=None)
         gas = next((look.gas_price_wei for look in good if look.gas_price_wei is not None), None)
-        change = change_pct(block_time_s, self.day_before_s)
+        change = change_pct(block_time_s, self.day_before_s) if block_time_s else last.block_time_change_pct
         return msgspec.structs.replace(
             last,
             at_ms=at_ms,
@@ -160,11 +164,11 @@ class ChainWatch:
             reason=self.standing.reason,
             error=complaint,
             block_time_s=_first(block_time_s, last.block_time_s),
-            block_time_change_pct=_first(change, last.block_time_change_pct),
+            block_time_change_pct=change,
             usual_block_time_s=self.usual.seconds,
             head=self._newest.number if self._newest else last.head,
             head_age_s=_first(self._head_age(now), _aged(last, at_ms)),
-            finality_lag=_first(_behind(best), last.finality_lag),
+            finality_lag=_first(_behind(good), last.finality_lag),
             gas_price_wei=_first(gas, last.gas_price_wei),
             endpoints=tuple(self._endpoints.values()),
             reorgs=heads.reorgs if heads else 0,
@@ -196,10 +200,10 @@ def _first(now: T | None, before: T | None) -> T | None:
     return before if now is None else now
 
 
-def _behind(look: Look | None) -> int | None:
-    if look is None or look.head is None or look.finalized is None:
-        return None
-    return max(0, look.head.number - look.finalized)
+def _behind(good: Iterable[Look]) -> int | None:
+    """Blocks between head and finalized block, of the endpoint with the highest head that knows."""
+    known = (look.head.number - look.finalized for look in good if look.head and look.finalized is not None)
+    return max(0, behind) if (behind := next(known, None)) is not None else None
 
 
 def _aged(last: ChainStats, at_ms: int) -> float | None:

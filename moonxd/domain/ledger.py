@@ -44,8 +44,8 @@ class Backlog(msgspec.Struct, frozen=True, kw_only=True):
     """What waits for the relay."""
 
     count: int
-    #: When the oldest of them was written.
-    oldest_at: datetime | None = None
+    #: Seconds since the oldest of them was written, by the ledger's own clock; 0 when there is none.
+    age_s: float = 0.0
 
 
 class Admission(msgspec.Struct, frozen=True, kw_only=True):
@@ -316,6 +316,7 @@ class Operation(msgspec.Struct, frozen=True, kw_only=True):
     error: str | None
     retry_count: int
     worker_id: str | None
+    worker_version: str | None
     metadata: dict[str, Any]
 
 

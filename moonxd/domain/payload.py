@@ -39,7 +39,7 @@ def parse_wallet_sync(data: bytes) -> WalletSync:
     """Raises Permanent with a sentence that names the field, what it holds and what is allowed."""
     fields = decode_object(data)
     return WalletSync(
-        user_id=_user_id(fields.get("userId")),
+        user_id=parse_user_id(fields.get("userId")),
         wallet=parse_address(_required(fields, "walletAddress")),
         sync_type=_choice(fields, "syncType", SYNC_TYPES, "portfolio"),
         priority=_choice(fields, "priority", PRIORITY_NAMES, "medium"),
@@ -87,7 +87,7 @@ def _required(fields: dict[str, Any], name: str) -> Any:
     return fields[name]
 
 
-def _user_id(given: object) -> str:
+def parse_user_id(given: object) -> str:
     if given is None or given == "":
         raise Permanent("the payload has no userId: it is required")
     if isinstance(given, bool) or not isinstance(given, (str, int)):

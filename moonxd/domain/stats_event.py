@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -10,7 +9,7 @@ from .event import build, system_subject
 from .events import stats as say
 from .events.envelope import Data
 from .ledger import Event
-from .stats import BridgeStats, ChainStats, EndpointStats, Overview, Round
+from .stats import BridgeStats, ChainStats, EndpointStats, Overview, Round, ServiceHealth
 
 
 class Teller:
@@ -37,14 +36,13 @@ class Teller:
         )
         return self._event(data, whole.at_ms)
 
-    def health(self, whole: Overview) -> Event:
-        data = say.HealthCheck(
-            status=whole.status.value,
-            chains=dict(Counter(one.status.value for one in whole.chains)),
-            bridges=dict(Counter(one.status.value for one in whole.bridges)),
-            checked_at=whole.at_ms,
+    def health(self, service: ServiceHealth) -> Event:
+        parts = tuple(
+            say.Part(name=part.name, status=part.status.value, critical=part.critical, reason=part.reason)
+            for part in service.parts
         )
-        return self._event(data, whole.at_ms)
+        data = say.HealthCheck(status=service.status.value, parts=parts, checked_at=service.at_ms)
+        return self._event(data, service.at_ms)
 
     def started(self, at_ms: int) -> Event:
         return self._event(say.CollectionStarted(collector=self._collector, started_at=at_ms), at_ms)

@@ -10,6 +10,7 @@ from .clock import Clock
 from .events import Drain, Feed, Publication, Sink, Topic
 from .ledger import ANY_LETTER, BreakerStore, DeadLetters, History, Ledger, LedgerUpkeep, Outbox, Schedule
 from .queue import Election, Fleet, Queue, QueueAdmin, QueueUpkeep
+from .requests import Requests
 from .sources import Cache, ChainReader, ManyReader, PriceSource, Quota, TokenReader
 from .stats import BridgeProbe, ChainProbe, Collector, Heads, HeadStream, MarketFigures, StatsArchive
 
@@ -41,6 +42,7 @@ __all__ = [
     "QueueAdmin",
     "QueueUpkeep",
     "Quota",
+    "Requests",
     "Schedule",
     "Sink",
     "StatsArchive",

@@ -31,7 +31,7 @@ class Feed(Protocol):
     """Messages of some topics, shared with every daemon of one group; each is handed out at least once."""
 
     async def next(self, timeout: float) -> tuple[Received, ...]:
-        """Some messages, in order per partition; none after `timeout` seconds without any."""
+        """Some messages, in order per partition; none after `timeout` seconds without any, also with no broker."""
         ...
 
     async def commit(self) -> None:

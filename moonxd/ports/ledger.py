@@ -63,9 +63,11 @@ class Ledger(Protocol):
         user_id: str | None = None,
         wallet: str | None = None,
         status: str | None = None,
+        sync_type: str | None = None,
+        since: datetime | None = None,
         limit: int = 50,
     ) -> tuple[Operation, ...]:
-        """Newest first."""
+        """Newest first; `since`: created then or later."""
         ...
 
     async def sweep(self, grace_s: float, told: Callable[[Orphan], Event] | None = None) -> int:
@@ -170,6 +172,10 @@ class Outbox(Protocol):
 
     async def read(self, after: int, limit: int) -> tuple[StoredEvent, ...]:
         """Events with position > after, oldest first."""
+        ...
+
+    async def newest(self) -> int:
+        """The position given last; 0 when none was."""
         ...
 
     async def backlog(self) -> int:

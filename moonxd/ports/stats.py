@@ -67,7 +67,11 @@ class ChainProbe(Protocol):
         ...
 
     async def look(self, want: Want) -> Look | None:
-        """Look once, within a deadline of its own. None: it is not its turn. Never raises: failures are outcomes."""
+        """Look once, within a deadline of its own.
+
+        None: it was not looked at, since it is not its turn or since it failed too often. Never raises: failures are
+        outcomes.
+        """
         ...
 
 

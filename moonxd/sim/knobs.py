@@ -67,6 +67,9 @@ class Knobs(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     halted: bool = False
     #: Seconds; None is the chain's own pace.
     block_time_s: float | None = None
+    #: Subscriptions to new heads stand and say nothing, or are refused.
+    mute_heads: bool = False
+    no_subscriptions: bool = False
     #: A share `lag_rate` of the requests is answered by a node that is `lag_blocks` behind.
     lag_blocks: int = 0
     lag_rate: Rate = 1.0

@@ -119,6 +119,8 @@ class Session:
             if scope is not None:
                 scope.cancel()
             return {"result": scope is not None}
+        if self._endpoint.chain.node.knobs.no_subscriptions:
+            return {"error": {"code": -32601, "message": "the method eth_subscribe does not exist/is not available"}}
         if params[0] != "newHeads":
             return {"error": {"code": -32602, "message": "unsupported subscription"}}
         self._named += 1
@@ -136,6 +138,8 @@ class Session:
                 with trio.move_on_after(math.inf if next_at is None else max(0.0, next_at - world.now())):
                     await changed.wait()
                 newest = self._endpoint.newest()
+                if chain.node.knobs.mute_heads:
+                    told = newest
                 for height in range(max(told + 1, newest - _MOST_HEADS + 1), newest + 1):
                     await self._notify(name, blocks.header(chain, height))
                 told = max(told, newest)

@@ -23,10 +23,10 @@ log = logging.getLogger("moonxd.stats")
 _DAY_S, _HOUR_S = 86400.0, 3600.0
 #: Our sample of a day before is the mean of what was measured so long before and after that instant.
 _AROUND_S = 1200.0
-#: How often it is asked for, and how long a learnt block time looks back after a restart.
-_LOOK_UP_S = 300.0
+#: How long what is usual looks back after a restart.
 _LEARN_S = 7 * _DAY_S
-_ARCHIVE_S = 5.0
+#: How often the archive is asked, and how long it may take.
+_ASK_S, _ARCHIVE_S = 300.0, 5.0
 
 #: By chain id: the volume of the last 24 hours and what is locked, in USD.
 Markets = Callable[[], Mapping[int, tuple[Decimal | None, Decimal | None]]]
@@ -53,7 +53,7 @@ class ChainPerformance:
         self._watches = {chain_id: ChainWatch(CHAINS[chain_id]) for chain_id in probes}
         self._has_begun = False
         self._has_learnt = False
-        self._looked_up_at = -math.inf
+        self._asked_at = -math.inf
 
     def usual_block_time(self, chain_id: int) -> float:
         """Seconds, as learnt so far."""
@@ -85,7 +85,9 @@ class ChainPerformance:
     def _round(self, looks: Mapping[int, Sequence[Look]], now: float) -> Round:
         heads = {chain_id: self._heads(chain_id) for chain_id in looks}
         markets = self._markets()
-        is_up = is_network_up(look.outcome for seen in looks.values() for look in seen)
+        is_up = is_network_up(look.outcome for seen in looks.values() for look in seen) or any(
+            watch.is_announced(heads[chain_id], now) for chain_id, watch in self._watches.items()
+        )
         rows = tuple(
             self._observe(chain_id, seen, heads[chain_id], Market(*markets.get(chain_id, ())), now, is_up)
             for chain_id, seen in looks.items()
@@ -115,6 +117,10 @@ class ChainPerformance:
 
     async def _remember(self, now: float) -> None:
         """Take up what the archive knows. It may be away: then we go by what we see."""
+        if now - self._asked_at < _ASK_S:
+            return
+        # Noted before: an archive that hangs is not to hold up every round.
+        self._asked_at = now
         with trio.move_on_after(_ARCHIVE_S):
             try:
                 await self._resume()
@@ -141,15 +147,12 @@ class ChainPerformance:
 
     async def _look_up(self, now: float) -> None:
         """Our own sample of the day before."""
-        if now - self._looked_up_at < _LOOK_UP_S:
-            return
         then = now - _DAY_S
         for chain_id, watch in self._watches.items():
             points = await self._history(chain_id, then - _AROUND_S, then + _AROUND_S, 2 * _AROUND_S)
             count = sum(point.samples for point in points)
             total = sum(point.values["block_time_s"] * point.samples for point in points)
             watch.day_before_s = total / count if count else None
-        self._looked_up_at = now
 
     async def _history(self, chain_id: int, since: float, until: float, step_s: float) -> list[Point]:
         points = await self._archive.chain_history(

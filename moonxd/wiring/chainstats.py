@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator, Mapping
 from functools import partial
 
@@ -10,7 +11,6 @@ from ..adapters.chains import (
     UNITS_PER_HEAD,
     Guards,
     Meter,
-    SocketHeads,
     build_probes,
     is_metered,
     look_units,
@@ -23,6 +23,8 @@ from ..domain.chaincost import Cost, budget_per_day, costs, heads_cost, statemen
 from ..ports import ChainProbe, Heads, Quota
 from ..telemetry import Telemetry
 
+log = logging.getLogger("moonxd.wiring")
+
 #: Whatever the schedule says, a metered endpoint is not looked at more often.
 _METERED_TICK_S = 60.0
 
@@ -30,7 +32,7 @@ _METERED_TICK_S = 60.0
 def chain_probes(
     config: Config, transport: Transport, breakers: Breakers, quota: Quota, telemetry: Telemetry
 ) -> dict[int, tuple[ChainProbe, ...]]:
-    """By id of the enabled chains. `transport` should be the statistics' own: probes are not to wait for syncs."""
+    """By id of the enabled chains."""
     budget = _budget(config)
     meters = {cost.slug: Meter(every_s=cost.every_s, units_per_day=budget) for cost in metered_costs(config)}
     probes: dict[int, tuple[ChainProbe, ...]] = {}
@@ -49,9 +51,15 @@ def chain_probes(
     return probes
 
 
-def chain_heads(config: Config) -> dict[int, Heads]:
+def chain_heads(config: Config, transport: Transport) -> dict[int, Heads]:
     """Subscriptions of the chains that have a WebSocket endpoint and whose heads are worth their price."""
-    return {chain.id: SocketHeads(url, timeout_s=config.chains.timeout_s) for chain, url, _ in _subscriptions(config)}
+    wanted = tuple(_subscriptions(config))
+    if not wanted:
+        return {}
+    # Late: its library takes longer to load than all the rest of the chains, and few need it.
+    from ..adapters.chains.heads import SocketHeads
+
+    return {chain.id: SocketHeads(transport, url, timeout_s=config.chains.timeout_s) for chain, url, _ in wanted}
 
 
 def metered_costs(config: Config) -> tuple[Cost, ...]:

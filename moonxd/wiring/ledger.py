@@ -16,6 +16,7 @@ from ..ports import (
     Ledger,
     LedgerUpkeep,
     Outbox,
+    Publication,
     Schedule,
 )
 
@@ -31,6 +32,10 @@ class Database(Ledger, LedgerUpkeep, History, DeadLetters, Outbox, Protocol):
         ...
 
     async def ping(self) -> None: ...
+
+    def publication(self) -> Publication:
+        """The right to publish its events."""
+        ...
 
     def breakers(self) -> BreakerStore: ...
 
@@ -56,6 +61,7 @@ async def open_ledger(config: Config) -> AsyncIterator[Database]:
         idle_s=database.pool_idle_s,
         wait_s=database.pool_wait_s,
         connect_timeout_s=database.connect_timeout_s,
+        direct_dsn=_direct_dsn(config),
     ) as ledger:
         yield ledger
 
@@ -80,8 +86,17 @@ def ledger_name(config: Config) -> str:
 
 
 def postgres_dsn(config: Config) -> str:
+    return _with_parameters(config, config.database.to_url().reveal())
+
+
+def _direct_dsn(config: Config) -> str | None:
+    direct = config.database.direct_url
+    return None if direct is None else _with_parameters(config, direct.reveal())
+
+
+def _with_parameters(config: Config, url: str) -> str:
     from ..adapters.postgres.dsn import with_parameters
 
     database = config.database
     files = {"sslrootcert": database.sslrootcert, "sslcert": database.sslcert, "sslkey": database.sslkey}
-    return with_parameters(database.to_url().reveal(), files, database.statement_timeout_s)
+    return with_parameters(url, files, database.statement_timeout_s)

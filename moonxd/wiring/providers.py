@@ -38,16 +38,23 @@ from ..worker.pricing import PriceBook
 
 log = logging.getLogger("moonxd.wiring")
 
+#: Breakers of the statistics begin with this; they outlive a reload.
+STATISTICS = "stats/"
+
 
 def new_sources(config: Config, redis: Redis, telemetry: Telemetry, breakers: Breakers) -> Sources:
     """The chains and price sources, still closed."""
     cache = RedisCache(redis, prefix=f"{config.redis.key_prefix}cache:")
-    quota = RedisQuota(redis, prefix=f"{config.redis.key_prefix}quota:")
     return Sources(
         config,
-        lambda current: open_env(current, cache, telemetry, breakers, quota),
+        lambda current: open_env(current, cache, telemetry, breakers, quota(config, redis)),
         linger_s=config.worker.timeout_s,
     )
+
+
+def quota(config: Config, redis: Redis) -> Quota:
+    """The budgets that all workers share."""
+    return RedisQuota(redis, prefix=f"{config.redis.key_prefix}quota:")
 
 
 @asynccontextmanager
@@ -57,8 +64,8 @@ async def open_env(
     """Readers of the enabled chains and the price book."""
     tokens = await load_tokens(config.tokens.list_files)
     async with open_transport(connections=max(100, config.worker.slots * 4)) as transport:
-        # Those of endpoints that are still configured register again at once.
-        breakers.hide([view.name for view in breakers.views()])
+        # Those of endpoints that are still configured register again at once; those of statistics are not ours.
+        breakers.hide([view.name for view in breakers.views() if not view.name.startswith(STATISTICS)])
         guards = _guards(config, breakers, quota)
         readers = {
             chain.id: _reader(config, chain, transport, tokens, cache, telemetry, guards)

@@ -26,7 +26,7 @@ from ..domain.ledger import CANCELLED, Admitted, Commit, Ending, Event, Lease, W
 from ..domain.operation import member_id, operation_id
 from ..domain.payload import WalletSync
 from ..domain.portfolio import PortfolioChange
-from ..domain.portfolio_diff import difference, is_worth_telling
+from ..domain.portfolio_diff import Difference, difference, is_worth_telling
 from ..domain.schedule import is_activity, snapshot_type
 from ..domain.withdrawal import withdrawal
 from ..jobs import Env, Found, JobType, job_type
@@ -336,7 +336,8 @@ class _Attempt:
 
     def _update(self, admitted: Admitted, change: PortfolioChange, result: dict[str, Any]) -> tuple[Event, ...]:
         """portfolio.updated, if the portfolio really changed."""
-        found, told = difference(admitted.previous, change.holdings), admitted.told_value_usd
+        found = Difference() if change.is_empty else difference(admitted.previous, change.holdings)
+        told = admitted.told_value_usd
         if not is_worth_telling(found, change.total_value_usd, told, self._policy.told_move):
             return ()
         updated = event.portfolio_updated(

@@ -59,6 +59,16 @@ def test_no_gpl_in_the_runtime_closure() -> None:
     assert {found.name for found in closure if "LGPL" in licence(found)} == {"psycopg", "psycopg-binary"}
 
 
+def test_what_is_gpl_among_the_tools_runs_as_a_program_and_is_never_imported() -> None:
+    """The stand-in for MongoDB: its own process, in tests only."""
+    assert "secantusdb" not in locked("runtime")
+    importing = re.compile(r"^\s*(import|from) secantus", re.MULTILINE)
+    sources = [
+        file for room in ("moonxd", "tui", "tests", "benchmarks", "packaging") for file in (ROOT / room).rglob("*.py")
+    ]
+    assert not [file for file in sources if importing.search(file.read_text("utf-8"))]
+
+
 def licence(found: Distribution) -> str:
     metadata = found.metadata
     stated = metadata.get("License-Expression") or metadata.get("License") or ""

@@ -14,7 +14,7 @@ EVERYWHERE = ("*",)
 WITH_A_LOOP = (
     "moonxd.adapters.*", "moonxd.agents.*", "moonxd.control.*", "moonxd.jobs.*", "moonxd.sim.*", "moonxd.stats.*",
     "moonxd.worker.*",
-    "moonxd.cluster", "moonxd.daemon", "moonxd.metrics", "moonxd.ports.*", "moonxd.sources",
+    "moonxd.cancelling", "moonxd.cluster", "moonxd.daemon", "moonxd.metrics", "moonxd.ports.*", "moonxd.sources",
     "moonxd.supervisor", "moonxd.wiring.*", "moonxd.cli.serve", "moonxd.cli.migrate",
 )  # fmt: skip
 #: Import name -> modules (patterns; "a.*" is the package a as well).
@@ -30,9 +30,12 @@ VENDORS = {
     "httpx": ("moonxd.api.*", "moonxd.cli.tokens"),
     "starlette": ("moonxd.control.*",),
     "hypercorn": ("moonxd.control.*",),
-    "wsproto": ("moonxd.sim.*",),
-    "prometheus_client": ("moonxd.telemetry", "moonxd.metrics"),
+    "wsproto": ("moonxd.sim.*", "moonxd.control.live.*"),
+    "trio_websocket": ("moonxd.adapters.chains.heads",),
+    "jwt": ("moonxd.control.live.tokens",),
+    "prometheus_client": ("moonxd.telemetry", "moonxd.outlets", "moonxd.metrics"),
     "cronsim": ("moonxd.config.cron",),
+    "pymongo": ("moonxd.adapters.island.*",),
     "tomli_w": ("moonxd.config.*",),
     "typer": ("moonxd.cli.*", "moonxd.sim.__main__"),
     "rich": ("moonxd.cli.*", "tui.*"),

@@ -51,7 +51,7 @@ async def test_kill_minus_nine_under_load_loses_and_doubles_nothing(start_mongo:
                 await until(lambda: archivist.report().away is not None, 30.0)
                 latest = await archivist.chains()
                 assert [row.head for row in latest] == [first + 399] * len(CHAINS)
-                    server.start()  # in this thread: the server ends with the thread that started it
+                server.start()  # in this thread: the server ends with the thread that started it
             await until(lambda: archivist.report().pending == 0, 90.0)
             report = archivist.report()
             assert (report.away, report.thinned, report.refused) == (None, 0, 0)

@@ -31,7 +31,7 @@ def now() -> float:
 @pytest.fixture(params=["memory", "sqlite", pytest.param("mongo", marks=pytest.mark.mongo)])
 def open_archive(request: pytest.FixtureRequest, tmp_path: Path) -> Opener:
     if request.param == "sqlite":
-        return lambda: open_sqlite_archive(tmp_path / "stats.db", now=now)
+        return lambda: open_sqlite_archive(tmp_path / "statistics.db", now=now)
     if request.param == "mongo":
         uri: str = request.getfixturevalue("mongo_uri")
         return lambda: _mongo(uri)

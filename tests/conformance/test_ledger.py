@@ -245,3 +245,13 @@ async def test_a_portfolio_can_be_one_users(ledger: WholeLedger, wallet: str) ->
         await ledger.commit(change(lease, [holding(1)]))
     (view,) = await ledger.portfolio(wallet, "user-2")
     assert view.user_id == "user-2"
+
+
+async def test_operations_are_found_by_type_and_age_and_say_which_version_ran(ledger: WholeLedger, wallet: str) -> None:
+    await admitted(ledger, admission(wallet, worker_version="9.9"))
+    (operation,) = await ledger.operations(wallet=wallet, sync_type="portfolio")
+    assert operation.worker_version == "9.9"
+    now = datetime.now(UTC)
+    assert await ledger.operations(wallet=wallet, sync_type="full") == ()
+    assert await ledger.operations(wallet=wallet, since=now - timedelta(minutes=1)) == (operation,)
+    assert await ledger.operations(wallet=wallet, since=now + timedelta(minutes=1)) == ()

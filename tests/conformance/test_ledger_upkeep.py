@@ -148,6 +148,20 @@ async def test_the_outbox_is_bounded_by_number_too(ledger: WholeLedger, wallet: 
     assert newest.position > seen[-1].position, "positions never come back"
 
 
+async def test_the_newest_position_outlives_its_rows(ledger: WholeLedger, wallet: str) -> None:
+    """The live feed begins there."""
+    await ledger.tell([event(wallet) for _ in range(3)])
+    positions = [one.position for one in await ledger.read(0, 10_000)]
+    assert await ledger.newest() == positions[-1]
+    await ledger.tell([event(wallet)])
+    assert [one.position for one in await ledger.read(positions[-1], 10)] == [await ledger.newest()]
+    newest = await ledger.newest()
+    await later()
+    await drained(ledger, Retention(outbox_s=0.0, unpublished=True))
+    assert not [one for one in await ledger.read(0, 10) if one.position < newest]
+    assert await ledger.newest() == newest
+
+
 async def test_told_events_are_told_once(ledger: WholeLedger, wallet: str) -> None:
     before = await ledger.backlog()
     alert = event(wallet, "system.alert", "system.alerts")

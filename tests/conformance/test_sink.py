@@ -14,7 +14,7 @@ from moonxd.adapters.island.kafka.sink import open_kafka_sink
 from moonxd.adapters.island.kafka.topic import open_kafka_topic
 from moonxd.adapters.island.loop import open_island
 from moonxd.adapters.memory.sink import MemorySink
-from moonxd.domain.errors import MoonxdError, Undeliverable
+from moonxd.domain.errors import SinkBroken, Transient, Undeliverable
 from moonxd.domain.message import Message
 from moonxd.domain.partition import partition_of
 from moonxd.ports import Sink
@@ -137,7 +137,7 @@ async def test_a_message_that_is_too_large_is_named_and_the_others_can_go(kind: 
     with trio.fail_after(20):
         try:
             await sink.send(small)
-        except MoonxdError:  # this producer is broken now, which it says
+        except SinkBroken:  # this producer is broken now, which it says
             await (await kind.again()).send(small)
     values = {t.value for t in await kind.taken()}
     assert values == {m.value for m in small}
@@ -154,3 +154,23 @@ async def test_a_cancelled_send_leaves_a_sink_that_works(kind: Kind) -> None:
     taken = await kind.taken()
     assert {m.value for m in first} <= {t.value for t in taken}
     assert [t.value for t in taken if t.key == "user-0"][-1] == b"last"
+
+
+async def test_the_memory_sink_fails_as_it_is_told() -> None:
+    sink = MemorySink()
+    sent = messages("t", keys=2, each=3)
+    sink.is_away = True
+    with pytest.raises(Transient):
+        await sink.partition("t", "user-1")
+    with pytest.raises(Transient):
+        await sink.send(sent)
+    sink.is_away, sink.breaks_after = False, 2
+    with pytest.raises(Transient):
+        await sink.send(sent)
+    assert sink.taken == sent[:2]
+    await sink.send(sent)
+    assert sink.taken == sent[:2] + sent
+    sink.is_broken = True
+    with pytest.raises(SinkBroken):
+        await sink.send(sent)
+    assert sink.sends == 4

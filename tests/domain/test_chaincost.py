@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from moonxd.adapters.chains import UNITS_PER_HEAD, is_metered, look_units
+from moonxd.adapters.rpc import Transport, open_transport
 from moonxd.config import Config, load_config
 from moonxd.domain.chain import CHAINS
 from moonxd.domain.chaincost import budget_per_day, costs, heads_cost, statement
@@ -83,13 +84,18 @@ def test_an_endpoint_of_alchemy_among_the_urls_is_metered_too() -> None:
     assert not is_metered("https://alchemy.com.example/v2")
 
 
-def test_heads_are_subscribed_to_where_blocks_are_slow_and_the_price_is_right() -> None:
+async def test_heads_are_subscribed_to_where_blocks_are_slow_and_the_price_is_right() -> None:
+    async with open_transport() as transport:
+        _check_heads(transport)
+
+
+def _check_heads(transport: Transport) -> None:
     sockets = {f"{chain.slug.upper()}_WS_URL": f"wss://{chain.slug}.example" for chain in CHAINS.values()}
-    assert set(chain_heads(config(**sockets))) == {1, 137, 10, 8453}
+    assert set(chain_heads(config(**sockets), transport)) == {1, 137, 10, 8453}
     metered = {"ETHEREUM_WS_URL": f"wss://eth-mainnet.g.alchemy.com/v2/{KEY}"}
-    assert chain_heads(config(**metered)) == {}
+    assert chain_heads(config(**metered), transport) == {}
     assert heads_cost(CHAINS[1], UNITS_PER_HEAD) == 288_000
     rich = {**metered, "MOONXD_ALCHEMY__PLAN_UNITS_PER_MONTH": "3000000000"}
-    assert set(chain_heads(config(**rich))) == {1}
+    assert set(chain_heads(config(**rich), transport)) == {1}
     (cost,) = metered_costs(config(**rich))
     assert cost.heads_per_day == 288_000

@@ -23,7 +23,10 @@ def test_the_number_of_workers(cluster: Cluster, count: int) -> None:
 
 
 def test_a_worker_shares_the_embedded_parts_and_has_places_of_its_own() -> None:
-    config = load_config(None, HOME | {"PORT": "3001", "CLUSTER_MODE": "true"}).config
+    config = load_config(
+        None, HOME | {"PORT": "3001", "CLUSTER_MODE": "true", "MOONXD_CORE_SERVICE__ENABLED": "true"}
+    ).config
+    assert config.core_service.enabled
     worker = worker_config(config, 2, Path("/run/redis.sock"))
     assert worker.redis.is_external
     assert worker.redis.to_url().reveal() == "unix:///run/redis.sock?db=0"
@@ -31,6 +34,7 @@ def test_a_worker_shares_the_embedded_parts_and_has_places_of_its_own() -> None:
     assert worker.state_dir == Path("/var/lib/moonxd/workers/2")
     assert worker.socket == Path("/var/lib/moonxd/workers/2.sock")
     assert (worker.http.listen, worker.cluster.count(8), worker.scheduler.enabled) == (None, 1, False)
+    assert not worker.core_service.enabled
 
 
 def test_a_worker_of_a_daemon_with_external_parts_uses_them() -> None:

@@ -118,12 +118,10 @@ def test_an_import_without_secrets_has_none_and_says_how_to_set_them() -> None:
 
 
 def test_an_import_names_what_has_no_effect() -> None:
-    remarks = import_env(
-        {"NODE_ENV": "test", "JWT_SECRET": "x", "REDIS_PASSWORD": "", "MONGODB_MIN_POOL_SIZE": "1"}
-    ).remarks
+    remarks = import_env({"NODE_ENV": "test", "JWT_SECRET": "x", "REDIS_PASSWORD": "", "SERVICE_NAME": "x"}).remarks
     assert [remark.split(":")[0] for remark in remarks] == [
         "NODE_ENV has no effect",
-        "mongodb.pool_min (MONGODB_MIN_POOL_SIZE)",
+        "daemon.service_name (SERVICE_NAME)",
         "JWT_SECRET has no effect",
         "REDIS_PASSWORD has no effect",
     ]

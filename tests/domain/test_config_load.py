@@ -180,6 +180,8 @@ def test_no_error_shows_a_secret(tmp_path: Path) -> None:
         ({"redis.service": "m"}, "redis.service is set without redis.sentinels"),
         ({"redis.tls_cert": __file__}, "redis.tls_cert and redis.tls_key belong together"),
         ({"kafka.username": "u"}, "kafka.username and kafka.password belong together"),
+        ({"core_service.prefixes": ["a:", ""]}, "core_service.prefixes = ['a:', '']: must not be empty"),
+        ({"core_service.enabled": True, "core_service.prefixes": []}, "core_service.prefixes is empty"),
         ({"chains.base.source": "alchemy"}, "needs chains.base.alchemy_key or alchemy.api_key"),
         ({"chains.bsc.rpc_urls": []}, "chains.bsc.rpc_urls is empty and there is no Alchemy key"),
         ({"chains.enabled": []}, "chains.enabled is empty: name at least one of ethereum,"),
@@ -285,7 +287,10 @@ def test_a_reload_tells_apart_what_it_can_apply() -> None:
     old = load_config(None, HOME).config
     changed = {"LOG_LEVEL": "debug", "BASE_RPC_URL": "https://b", "REDIS_HOST": "r", "MONGODB_MIN_POOL_SIZE": "9"}
     new = load_config(None, HOME | changed).config
-    assert diff_reloadable(old, new) == (["log.level", "chains.base.rpc_urls"], ["redis.mode", "redis.host"])
+    assert diff_reloadable(old, new) == (
+        ["log.level", "chains.base.rpc_urls"],
+        ["redis.mode", "redis.host", "mongodb.mode", "mongodb.pool_min"],
+    )
     assert diff_reloadable(old, old) == ([], [])
 
 

@@ -15,7 +15,17 @@ from moonxd.domain.events import EVENT_TYPES
 from moonxd.domain.events.schema import files
 from moonxd.domain.ledger import Event
 from moonxd.domain.portfolio_diff import Difference, difference, is_worth_telling
-from moonxd.domain.stats import BridgeStats, ChainStats, EndpointStats, Health, Overview, Probe, Round
+from moonxd.domain.stats import (
+    BridgeStats,
+    ChainStats,
+    EndpointStats,
+    Health,
+    Overview,
+    PartHealth,
+    Probe,
+    Round,
+    ServiceHealth,
+)
 from moonxd.domain.token import Holding
 from tests.conformance.ledger_data import holding
 from tests.services import ROOT
@@ -73,11 +83,13 @@ def test_statistics_are_what_their_schemas_say() -> None:
         gas_price_wei=2**70,
     )  # fmt: skip
     overview = Overview(at_ms=3000, status=Health.DEGRADED, chains=(rich, chain()), bridges=(bridge(),))
+    away = PartHealth(name="redis", status=Health.UNHEALTHY, critical=True, reason="does not answer")
+    service = ServiceHealth(at_ms=3000, status=Health.UNHEALTHY, parts=(away,))
     told = [
         teller.chains([rich, chain()], 3000),
         teller.bridges([bridge(), bridge(latency_s=None, outcome=Probe.TIMEOUT)], 3000),
         teller.overview(overview),
-        teller.health(overview),
+        teller.health(service),
         teller.started(3000),
         teller.completed(Round(chains=(rich,), failed=("base: away",)), duration_ms=5, at_ms=3000),
         teller.failed("nothing could be looked at", duration_ms=5, at_ms=3000),

@@ -104,7 +104,6 @@ class Bench:
         self.told: list[tuple[str, str, str, dict[str, Any]]] = []
         self.relay = Relay(
             publication,
-            broker.sink,
             topics={"sync.events": "syncs"},
             patience=PATIENCE,
             notify=lambda *what: self.told.append(what),
@@ -115,7 +114,7 @@ class Bench:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.relay.run, lambda: None)
+            nursery.start_soon(self.relay.run, lambda: None, self.broker.sink)
             yield
             nursery.cancel_scope.cancel()
 

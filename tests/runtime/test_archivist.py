@@ -13,6 +13,7 @@ from moonxd.agents import archivist as module
 from moonxd.agents.archivist import Archivist
 from moonxd.domain.errors import ConfigError, MoonxdError, Permanent, Transient
 from moonxd.domain.stats import BridgeStats, ChainStats, Overview
+from moonxd.telemetry import Telemetry
 from tests.conformance.archive_data import HOUR_MS, MINUTE_MS, START_MS, bridge, chain, failed, overview
 
 WINDOW = {"since_ms": START_MS, "until_ms": START_MS + 1000 * HOUR_MS}
@@ -186,6 +187,17 @@ async def test_after_a_restart_the_archives_values_are_there_beside_the_new_ones
     first, second = await archivist.chains()
     assert first == chain(chain_id=1)
     assert (second.error, second.head) == (bad.error, 40_000_000)
+
+
+async def test_what_waits_and_what_is_left_out_is_counted(archive: Moody, autojump_clock: object) -> None:
+    telemetry = Telemetry()
+    archivist = Archivist(archive, most=10, on_report=module.tell(telemetry))
+    await archivist.put_chains([chain(START_MS + n) for n in range(15)])
+    page = telemetry.prometheus().decode()
+    waiting = archivist.report().pending
+    assert f"moonxd_stats_samples_waiting {waiting:.1f}" in page
+    assert f'moonxd_stats_samples_dropped_total{{why="thinned"}} {15 - waiting:.1f}' in page
+    assert 'moonxd_stats_samples_dropped_total{why="refused"} 0.0' in page
 
 
 async def test_its_reports_say_how_it_stands(archive: Moody, autojump_clock: object) -> None:

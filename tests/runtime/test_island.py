@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 
 from moonxd.adapters.island.loop import Island, open_island
 from moonxd.domain.errors import Permanent, Transient
+from moonxd.supervisor import Child, Restarts, open_supervisor
 from tests.services.redis import until
 
 _NAME = contextvars.ContextVar("name", default="nobody")
@@ -36,6 +37,20 @@ async def island() -> AsyncIterator[Island]:
 async def add(a: int, b: int = 0) -> int:
     await asyncio.sleep(0)
     return a + b
+
+
+async def cancelled_once(began: threading.Event, island: Island, fn: Callable[[], Coroutine[Any, Any, Any]]) -> bool:
+    """Call `fn` and cancel it once it has begun; whether the cancellation was what ended the call."""
+    with trio.CancelScope() as scope:
+        async with trio.open_nursery() as nursery:
+
+            async def cancel() -> None:
+                await until(began.is_set)
+                scope.cancel()
+
+            nursery.start_soon(cancel)
+            await island.call(fn)
+    return scope.cancelled_caught
 
 
 async def running() -> int:
@@ -126,14 +141,17 @@ async def test_a_result_that_meets_the_cancellation_is_not_lost(island: Island) 
 
 
 async def test_an_error_while_unwinding_is_told(island: Island) -> None:
+    began = threading.Event()
+
     async def work() -> None:
+        began.set()
         try:
             await asyncio.sleep(3600)
         finally:
             raise Permanent("could not put it back")
 
-    with pytest.raises(Permanent), trio.move_on_after(0.02):
-        await island.call(work)
+    with pytest.RaisesGroup(Permanent):
+        await cancelled_once(began, island, work)
 
 
 @settings(max_examples=100, deadline=None)
@@ -204,9 +222,10 @@ async def test_a_coroutine_that_cancels_itself_is_an_error_of_ours(island: Islan
 
 
 async def test_slow_unwinding_is_bounded(caplog: pytest.LogCaptureFixture) -> None:
-    release = threading.Event()
+    began, release = threading.Event(), threading.Event()
 
     async def stubborn() -> None:
+        began.set()
         while not release.is_set():
             try:
                 await asyncio.sleep(0.01)
@@ -215,9 +234,7 @@ async def test_slow_unwinding_is_bounded(caplog: pytest.LogCaptureFixture) -> No
 
     async with open_island(unwind_s=0.2) as island:
         start = trio.current_time()
-        with trio.move_on_after(0.01) as scope:
-            await island.call(stubborn)
-        assert scope.cancelled_caught
+        assert await cancelled_once(began, island, stubborn)
         assert trio.current_time() - start < 2
         assert "stubborn was cancelled 0.2 s ago and still runs" in caplog.text
         assert await island.call(add, 1) == 1
@@ -247,15 +264,15 @@ async def test_leaving_is_bounded_when_a_task_refuses_to_end(caplog: pytest.LogC
 
 
 async def test_leaving_is_bounded_when_the_loop_hangs(caplog: pytest.LogCaptureFixture) -> None:
-    release = threading.Event()
+    began, release = threading.Event(), threading.Event()
 
     async def hang() -> None:
+        began.set()
         release.wait(30)
 
     start = trio.current_time()
     async with open_island(unwind_s=0.1) as island:
-        with trio.move_on_after(0.05):
-            await island.call(hang)
+        assert await cancelled_once(began, island, hang)
     assert trio.current_time() - start < 5
     assert "its thread is left behind" in caplog.text
     release.set()
@@ -319,3 +336,30 @@ async def test_a_dying_thread_is_seen_at_once(
             assert trio.current_time() - start < 1
             with pytest.raises(Transient, match="thread died"):
                 await island.call(add, 1)
+
+
+async def test_a_supervised_part_gets_a_new_island(caplog: pytest.LogCaptureFixture) -> None:
+    """How a part lives on an island: its own watch ends it with the thread, and its supervisor starts it afresh."""
+    caplog.set_level(logging.CRITICAL, "moonxd")
+    stop, lives = trio.Event(), 0
+
+    async def part(ready: Callable[[], None]) -> None:
+        nonlocal lives
+        async with open_island() as island, trio.open_nursery() as nursery:
+            nursery.start_soon(island.wait_dead)
+            lives += 1
+            ready()
+            if lives == 2:
+                assert await island.call(add, 1) == 1
+                stop.set()
+            else:
+                nursery.start_soon(island.call, exit_soon)
+            await trio.sleep_forever()
+
+    with trio.fail_after(10):
+        async with open_supervisor(stop) as supervisor:
+            await supervisor.start(Child(name="part", body=part, restarts=Restarts(first_s=0.01)))
+            await stop.wait()
+    (view,) = supervisor.children()
+    assert view.restarts == 1
+    assert "thread died" in (view.last_error or "")

@@ -7,26 +7,33 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from types import UnionType
+from typing import Any, get_args, get_origin, get_type_hints
 from urllib.parse import urlsplit
 
+import bson
+import msgspec
 import pytest
 import trio
+from bson.codec_options import CodecOptions
+from hypothesis import given
+from hypothesis import strategies as st
 from pymongo import MongoClient
 from pymongo.errors import OperationFailure
 
+from moonxd.adapters.island import mongo_documents as documents
 from moonxd.adapters.island.loop import open_island
 from moonxd.adapters.island.mongo import MongoArchive, open_mongo_archive
-from moonxd.adapters.island.mongo_documents import short_usd
 from moonxd.domain.archive import Keep
 from moonxd.domain.errors import ConfigError, Transient
-from moonxd.domain.stats import Health
+from moonxd.domain.stats import BridgeStats, ChainStats, Health
 from tests.conformance.archive_data import MINUTE_MS, START_MS, bridge, chain, failed, overview
 from tests.services import free_port
 from tests.services.mongo import MongoServer
 
 pytestmark = pytest.mark.mongo
 Client = MongoClient[dict[str, Any]]
+UTC_CODEC: CodecOptions[dict[str, Any]] = CodecOptions(tz_aware=True)
 START = datetime.fromtimestamp(START_MS / 1000, UTC)
 
 
@@ -71,7 +78,20 @@ async def test_a_chains_document_has_the_form_its_readers_know(mongo_uri: str, m
         "finalityLag": 400,
         "gasPriceWei": 5_000_000,
         "reorgs": 1,
-        "endpoints": [{"host": "rpc.test", "outcome": "ok", "p50": 0.05, "p95": 0.1, "head": 40_000_000, "lag": 0}],
+        "deepestReorg": 0,
+        "usualBlockTime": None,
+        "endpoints": [
+            {
+                "host": "rpc.test",
+                "outcome": "ok",
+                "status": "unknown",
+                "error": None,
+                "p50": 0.05,
+                "p95": 0.1,
+                "head": 40_000_000,
+                "lag": 0,
+            }
+        ],
     }
 
 
@@ -142,7 +162,53 @@ async def test_documents_of_an_older_program_are_read_and_taken_over(mongo_uri: 
     [("12", "$12.00"), ("999", "$999.00"), ("1000", "$1.0K"), ("999960", "$1.0M"), ("1234567890", "$1.2B")],
 )
 def test_money_for_people(amount: str, text: str) -> None:
-    assert short_usd(Decimal(amount)) == text
+    assert documents.short_usd(Decimal(amount)) == text
+
+
+numbers = st.floats(-1e6, 1e6, allow_nan=False)
+LATENCIES = ("latency_s", "p50_s", "p95_s")
+of_types = {
+    float: numbers,
+    int: st.integers(-(2**80), 2**80),
+    Decimal: numbers.map(lambda number: Decimal(str(number))),
+    str: st.text(st.characters(codec="utf-8"), max_size=8),
+}
+
+
+def any_row(kind: type) -> st.SearchStrategy[Any]:
+    """Every field that the domain has or will have, whatever is in it."""
+    with_times = {"at_ms": st.integers(0, 2**42), "measured_at_ms": st.none() | st.integers(0, 2**42)}
+    hints = {name: _of(hint) for name, hint in get_type_hints(kind).items()}
+    return st.builds(kind, **(hints | {name: times for name, times in with_times.items() if name in hints}))
+
+
+def _of(hint: Any) -> st.SearchStrategy[Any]:
+    if isinstance(hint, UnionType):
+        return st.one_of(*(_of(one) for one in get_args(hint)))
+    if get_origin(hint) is tuple:
+        return st.lists(_of(get_args(hint)[0]), max_size=2).map(tuple)
+    if isinstance(hint, type) and issubclass(hint, msgspec.Struct):
+        return any_row(hint)
+    return of_types[hint] if hint in of_types else st.from_type(hint)
+
+
+def exact(row: BridgeStats) -> BridgeStats:
+    """Latencies pass through milliseconds."""
+    return msgspec.structs.replace(
+        row, **{name: round(value, 6) for name in LATENCIES if (value := getattr(row, name)) is not None}
+    )
+
+
+@given(row=any_row(ChainStats))
+def test_no_field_of_a_chain_is_lost(row: ChainStats) -> None:
+    document = documents.chain_look(row) | documents.chain_values(row)
+    assert documents.chain_of(bson.decode(bson.encode(document), UTC_CODEC)) == row
+
+
+@given(row=any_row(BridgeStats))
+def test_no_field_of_a_bridge_is_lost(row: BridgeStats) -> None:
+    document = documents.bridge_look(row) | documents.bridge_values(row)
+    assert exact(documents.bridge_of(bson.decode(bson.encode(document), UTC_CODEC))) == exact(row)
 
 
 # ---- indexes -------------------------------------------------------------------------------------------------------
@@ -211,8 +277,8 @@ async def test_older_collections_that_cannot_have_unique_chains_still_work(
     mongo_uri: str, mongo_client: Client
 ) -> None:
     chains = database(mongo_client)["chainstats"]
-    chains.insert_many([{"chainId": 8453, "chainName": "Base", "chainSlug": "base", "updatedAt": START}] * 1)
-    chains.insert_one({"chainId": 8453, "chainName": "Base", "chainSlug": "base", "updatedAt": START})
+    for _ in range(2):
+        chains.insert_one({"chainId": 8453, "chainName": "Base", "chainSlug": "base", "updatedAt": START})
     async with opened(mongo_uri) as archive:
         await archive.put_chains([chain(START_MS + MINUTE_MS)])
         (found,) = await archive.chains()

@@ -270,7 +270,9 @@ def test_nothing_is_lost_or_reordered_whatever_fails(
         await world.tell(20, wallets=wallets)
         for life in lives:
             with trio.move_on_after(life):
-                await Bench(world.ledger.publication(), world.broker, page=page).relay.run(lambda: None)
+                await Bench(world.ledger.publication(), world.broker, page=page).relay.run(
+                    lambda: None, world.broker.sink
+                )
         async with world.bench.running():
             await world.published()
         by_id: dict[str, bytes] = {}

@@ -101,7 +101,7 @@ async def test_a_round_that_takes_too_long_is_cut_off_and_the_next_one_runs(auto
 async def test_failures_are_told_and_end_nothing(autojump_clock: MockClock) -> None:
     collector, told = Counting(), []
 
-    async def on_end(outcome: str, took: float, error: str | None) -> None:
+    async def on_end(outcome: str, took: float, found: Round | None, error: str | None) -> None:
         told.append((outcome, error))
 
     async with running(collector, on_end=on_end) as rounds:

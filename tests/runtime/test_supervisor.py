@@ -155,3 +155,19 @@ async def test_a_child_can_be_stopped_before_the_others(autojump_clock: trio.tes
         await supervisor.start(Child(name="b", body=forever))
         await supervisor.stop_child("b")
         assert [view.state for view in supervisor.children()] == ["running", "stopped"]
+
+
+async def test_a_child_that_runs_in_vain_is_shown_as_failing(autojump_clock: trio.testing.MockClock) -> None:
+    trouble: list[str] = []
+    stop = trio.Event()
+    child = Child(name="publisher", body=forever, critical=False, trouble=lambda: trouble[0] if trouble else None)
+    async with open_supervisor(stop) as supervisor:
+        await supervisor.start(child)
+        assert [(view.state, view.last_error) for view in supervisor.children()] == [("running", None)]
+        trouble.append("no broker answers")
+        assert [(view.state, view.last_error) for view in supervisor.children()] == [("failing", "no broker answers")]
+        trouble.clear()
+        assert [(view.state, view.last_error) for view in supervisor.children()] == [("running", None)]
+        await supervisor.stop_all()
+        trouble.append("no broker answers")
+        assert [view.state for view in supervisor.children()] == ["stopped"]

@@ -104,9 +104,14 @@ class AnvilChain:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.port}"
 
-    def launch(self) -> None:
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    def launch(self, port: int | None = None) -> None:
         """Start the process, on the main thread: it is to die with us. `await_ready` must follow."""
-        self.port = _unused_port()
+        self.port = port or _unused_port()
         self._process = subprocess.Popen(
             [*self._command, "--port", str(self.port)],
             env={**os.environ, "HOME": str(self._home)},
@@ -163,6 +168,16 @@ class AnvilChain:
 
     def mine(self, blocks: int = 1) -> None:
         self.rpc("anvil_mine", hex(blocks))
+
+    def mine_spaced(self, blocks: int, seconds: int) -> None:
+        """Mine blocks that are exactly so many seconds apart, from the last one on, whatever the clock says."""
+        self.rpc("anvil_setBlockTimestampInterval", seconds)
+        self.mine(blocks)
+
+    @property
+    def head_at(self) -> int:
+        """The timestamp of the newest block, unix seconds."""
+        return int(self.rpc("eth_getBlockByNumber", "latest", False)["timestamp"], 16)
 
     def fund(self, wallet: str, wei: int) -> None:
         """Give `wallet` exactly this much of the native coin."""

@@ -112,6 +112,15 @@ class DaemonProcess:
         self.process.kill()
         self.process.wait()
 
+    def freeze(self) -> None:
+        """As a host that hangs: nothing is closed, nothing is said."""
+        assert self.process is not None
+        self.process.send_signal(signal.SIGSTOP)
+
+    def thaw(self) -> None:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGCONT)
+
     def stop(self) -> None:
         """Whatever its state, it is gone afterwards."""
         if self.process is None or self.process.poll() is not None:

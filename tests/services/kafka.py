@@ -52,7 +52,7 @@ _MECHANISMS = ("PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512")
 _READY_WITHIN_S = 60.0
 _JVM = (
     "-Xmx256m", "-Xms64m", "-XX:TieredStopAtLevel=1", "-XX:+UseSerialGC", "-Xshare:auto", "-XX:-UsePerfData",
-    "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
+    "-Dfile.encoding=UTF-8", "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn",
 )  # fmt: skip
 _SETTINGS = """
 process.roles=broker,controller
@@ -111,14 +111,18 @@ def _classpath() -> str:
 
 
 class KafkaServer:
-    """One broker in `directory`. Started by the constructor; `settings` are lines added to server.properties."""
+    """One broker in `directory`. Started by the constructor; `settings` are lines added to server.properties.
 
-    def __init__(self, directory: Path, *, settings: str = "") -> None:
+    With `behind`, clients of the plain listener are sent to that port, where the test has something in between.
+    """
+
+    def __init__(self, directory: Path, *, settings: str = "", behind: int | None = None) -> None:
         self.directory = directory
         self.version = kafka_version()
         self._java = ["java", *_JVM, "-cp", _classpath()]
         directory.mkdir(parents=True, exist_ok=True)
         self.ports = {name: _unused_port() for name in (*LISTENERS, "CONTROLLER")}
+        self.behind = behind
         self.tls = self._certificates()
         self.client_tls = self._client_certificate()
         self._configuration = directory / "server.properties"
@@ -159,11 +163,12 @@ class KafkaServer:
         ports = self.ports
         names = [*LISTENERS, "CONTROLLER"]
         protocols = {**LISTENERS, "CONTROLLER": "PLAINTEXT"}
+        seen = {**ports, "PLAIN": self.behind or ports["PLAIN"]}
         lines = [
             f"log.dirs={data}",
             f"controller.quorum.voters=1@localhost:{ports['CONTROLLER']}",
             "listeners=" + ",".join(f"{name}://localhost:{ports[name]}" for name in names),
-            "advertised.listeners=" + ",".join(f"{name}://localhost:{ports[name]}" for name in LISTENERS),
+            "advertised.listeners=" + ",".join(f"{name}://localhost:{seen[name]}" for name in LISTENERS),
             "listener.security.protocol.map=" + ",".join(f"{name}:{protocols[name]}" for name in names),
             f"ssl.keystore.location={self.directory / 'keystore.pem'}",
             f"ssl.truststore.location={self.tls.ca}",
@@ -187,10 +192,12 @@ class KafkaServer:
             scram = [f"--add-scram={m}=[name={USER},password={PASSWORD}]" for m in _MECHANISMS if m != "PLAIN"]
             command = [*self._java, "kafka.tools.StorageTool", "format", "-t", "bW9vbnhkLXRlc3RzLWth"]
             subprocess.run([*command, "-c", configuration, *scram], check=True, capture_output=True, timeout=60)
+            mine = template.with_name(f"formatted-{os.getpid()}")
+            shutil.copytree(scratch, mine)
             try:
-                scratch.rename(template)
-            except OSError:  # another test process was faster, or the cache is on another disk
-                shutil.copytree(scratch, template, dirs_exist_ok=True)
+                mine.rename(template)
+            except OSError:  # another test process was faster
+                shutil.rmtree(mine)
         shutil.copytree(template, self.directory / "data", dirs_exist_ok=True)
 
     # ---- life
@@ -251,6 +258,13 @@ class KafkaServer:
             await admin.create_topics([NewTopic(name, partitions, 1, topic_configs=topic_configs)])
 
         self.ask(create)
+
+    def java(self, tool: str, *options: str, text: str = "") -> str:
+        """Run one of Kafka's own command-line clients with `text` on its standard input; what it printed. Blocks."""
+        command = [*self._java, f"org.apache.kafka.tools.{tool}", "--bootstrap-server", self.address(), *options]
+        done = subprocess.run(command, input=text.encode(), capture_output=True, timeout=60)
+        assert done.returncode == 0, done.stderr.decode()
+        return done.stdout.decode()
 
     def ask(self, question: Callable[[AIOKafkaAdminClient], Coroutine[Any, Any, Any]]) -> Any:
         """Ask over the admin API, on a loop and in a thread of its own; blocks."""

@@ -13,7 +13,7 @@ import pytest
 import trio
 
 from tests.services import NODE_DIR, have, missing
-from tests.services.redis import RedisServer, die_with_parent
+from tests.services.redis import RedisServer
 
 PATIENCE_S = 60.0
 
@@ -90,22 +90,38 @@ def start_node(node_binary: str) -> Start:
 
     @asynccontextmanager
     async def start(version: str, server: RedisServer) -> AsyncIterator[NodePeer]:
-        command = [node_binary, "peer.mjs", version, "127.0.0.1", str(server.port)]
-        process = await trio.lowlevel.open_process(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=NODE_DIR, preexec_fn=die_with_parent
-        )
-        assert process.stdin is not None
-        assert process.stdout is not None
-        peer = NodePeer(process)
-        async with process.stdin, process.stdout, trio.open_nursery() as nursery:
-            nursery.start_soon(peer.read)
-            try:
-                await peer("ping")
-                yield peer
-            finally:
-                process.kill()
-                with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
-                    await process.wait()
-                nursery.cancel_scope.cancel()
+        async with _peer([node_binary, "peer.mjs", version, "127.0.0.1", str(server.port)]) as peer:
+            yield peer
 
     return start
+
+
+@pytest.fixture
+def start_core_service(node_binary: str) -> Start:
+    """`async with start_core_service(prefix, server) as client:` runs what asks for syncs by Redis lists."""
+
+    @asynccontextmanager
+    async def start(prefix: str, server: RedisServer) -> AsyncIterator[NodePeer]:
+        async with _peer([node_binary, "core_service.mjs", prefix, "127.0.0.1", str(server.port)]) as peer:
+            yield peer
+
+    return start
+
+
+@asynccontextmanager
+async def _peer(command: list[str]) -> AsyncIterator[NodePeer]:
+    # It ends by itself with its stdin. No die_with_parent: its parent is a thread of trio's, which ends when idle.
+    process = await trio.lowlevel.open_process(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=NODE_DIR)
+    assert process.stdin is not None
+    assert process.stdout is not None
+    peer = NodePeer(process)
+    async with process.stdin, process.stdout, trio.open_nursery() as nursery:
+        nursery.start_soon(peer.read)
+        try:
+            await peer("ping")
+            yield peer
+        finally:
+            process.kill()
+            with trio.CancelScope(shield=True, deadline=trio.current_time() + 5):
+                await process.wait()
+            nursery.cancel_scope.cancel()

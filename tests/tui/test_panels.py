@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
-from moonxd.api.schema import Breaker, Snapshot
+from moonxd.api.schema import Breaker, Outbox, Snapshot
 from tests.tui.scenes import EMPTY, NOW, busy, history, tripped
 from tui.layout import Demand, share
 from tui.lines import badge, footer, header, notice
@@ -148,6 +148,17 @@ def test_the_header_says_how_we_stand() -> None:
     assert said is not None
     assert said.text == "✗ No daemon. Start it. Next try in 1 s."
     assert badge(reduce(state, Tick(NOW + 30))).text.strip() == "! NO NEWS for 30 s"
+
+
+def test_events_that_cannot_leave_are_said_in_the_header() -> None:
+    outbox = Outbox(unpublished=0, lag=0.0, relay="holding")
+    state = live(msgspec.structs.replace(busy(), outbox=outbox))
+    assert "KAFKA" not in first_line(state, 120)
+    assert "outbox 0" in "".join(cell.text for cell in header(state, 160)[1])
+    stuck = msgspec.structs.replace(outbox, unpublished=417, lag=95.0, trouble="Kafka does not answer")
+    state = live(msgspec.structs.replace(busy(), outbox=stuck))
+    assert "417 EVENTS WAIT FOR KAFKA" in first_line(state, 120)
+    assert "outbox 417" in "".join(cell.text for cell in header(state, 160)[1])
 
 
 def test_draining_and_a_paused_worker_are_told_apart_from_a_paused_queue() -> None:

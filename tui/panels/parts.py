@@ -22,6 +22,7 @@ def child_state(child: Child, glyphs: Glyphs = UNICODE) -> Cell:
         "running": Cell(f"{glyphs.live} running", "good"),
         "starting": Cell(f"{glyphs.waiting} starting", "warn"),
         "backing-off": Cell(f"{glyphs.retry} backing off", "warn"),
+        "failing": Cell(f"{glyphs.warn} failing", "bad"),
         "failed": Cell(f"{glyphs.lost} FAILED", "bad"),
         "stopped": Cell(f"{glyphs.waiting} stopped", "dim"),
     }
@@ -29,7 +30,7 @@ def child_state(child: Child, glyphs: Glyphs = UNICODE) -> Cell:
 
 
 #: States that want a look, the worst first.
-_TROUBLE = {"failed": 0, "backing-off": 1, "starting": 2}
+_TROUBLE = {"failed": 0, "failing": 1, "backing-off": 2, "starting": 3}
 
 
 def panel(state: State, room: int, glyphs: Glyphs = UNICODE) -> Panel:

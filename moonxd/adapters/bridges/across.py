@@ -35,7 +35,7 @@ class Across:
         self.routes = tuple(routes)
         self._endpoint = Endpoint(base_url)
         manners = Manners(timeout_s=timeout_s, most=_GRANTED[0], window_s=_GRANTED[1])
-        self._asker = Asker(transport, Upstream("bridge:across", breakers, manners), None)
+        self._asker = Asker(transport, Upstream("stats/across", breakers, manners), None)
 
     async def quote(self, route: Route) -> Sight:
         """See ports.BridgeProbe."""

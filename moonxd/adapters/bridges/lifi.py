@@ -41,7 +41,7 @@ class LiFi:
         headers = {"x-lifi-api-key": api_key} if api_key else {}
         self._endpoint = Endpoint(base_url, headers=headers)
         most, window_s = KEYED if api_key else KEYLESS
-        upstream = Upstream("bridge:lifi", breakers, Manners(timeout_s=timeout_s, most=most, window_s=window_s))
+        upstream = Upstream("stats/lifi", breakers, Manners(timeout_s=timeout_s, most=most, window_s=window_s))
         self._asker = Asker(transport, upstream, api_key)
         self._chains = Kept(self._fetch_chains, ttl_s=_CHAINS_S)
 

@@ -35,7 +35,7 @@ class OneInch:
         self.routes = tuple(routes)
         self._endpoint = Endpoint(base_url, headers={"Authorization": f"Bearer {api_key}"})
         manners = Manners(timeout_s=timeout_s, most=_GRANTED[0], window_s=_GRANTED[1])
-        self._asker = Asker(transport, Upstream("bridge:oneinch", breakers, manners), api_key)
+        self._asker = Asker(transport, Upstream("stats/oneinch", breakers, manners), api_key)
 
     async def quote(self, route: Route) -> Sight:
         """See ports.BridgeProbe."""

@@ -40,7 +40,7 @@ class Relay:
         self._base = Endpoint(base_url)
         self._quote = Endpoint(f"{base_url.rstrip('/')}/quote/v2")
         upstream = Upstream(
-            "bridge:relay", breakers, Manners(timeout_s=timeout_s, most=_GRANTED[0], window_s=_GRANTED[1])
+            "stats/relay", breakers, Manners(timeout_s=timeout_s, most=_GRANTED[0], window_s=_GRANTED[1])
         )
         self._asker = Asker(transport, upstream, None)
         self._open = Kept(self._fetch_open, ttl_s=_CHAINS_S)

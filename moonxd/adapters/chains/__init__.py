@@ -18,7 +18,6 @@ from ...domain.tokenlist import ListedToken, ParsedList, dump_token_list, parse_
 from ...ports import Cache, ChainReader, Quota
 from ..rpc import Endpoint, Observer, RpcClient, Transport
 from .alchemy import AlchemyReader
-from .heads import SocketHeads
 from .limits import UNITS_PER_HEAD, alchemy_limits, alchemy_units, request_limits
 from .multicall import MulticallReader
 from .probe import EndpointProbe, look_methods
@@ -38,7 +37,6 @@ __all__ = [
     "Meter",
     "MulticallReader",
     "ParsedList",
-    "SocketHeads",
     "TokenList",
     "build_probes",
     "build_reader",

@@ -3,34 +3,26 @@
 from __future__ import annotations
 
 import base64
-import ssl
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from urllib.parse import unquote, urlsplit
 
 import msgspec
 import trio
-from trio_websocket import (
-    ConnectionClosed,
-    ConnectionRejected,
-    DisconnectionTimeout,
-    HandshakeError,
-    WebSocketConnection,
-    open_websocket_url,
-)
+from trio_websocket import ConnectionClosed, ConnectionRejected, WebSocketConnection, wrap_client_stream
 
 from ...domain.blocktime import Block
-from ...domain.errors import MoonxdError
-from ..rpc import Endpoint
+from ...domain.errors import ConfigError, MoonxdError
+from ..rpc import Endpoint, Transport
 from ..rpc.errors import Garbage, HttpFailure, KeyRefused, Refused, TimedOut, Unreachable
 from ..rpc.jsonrpc import rpc_error
-from ..rpc.transport import default_tls
 from .blocks import RawBlock, read_block
 
 #: A header is a few kilobytes. The library holds one unread message, so this bounds the memory of a connection.
 _MESSAGE_MAX = 256 * 1024
 #: A server that does not agree to the end of a connection is left within this.
 _FAREWELL_S = 1.0
+_SCHEMES = {"ws": "http", "wss": "https"}
 _SUBSCRIBE = {"jsonrpc": "2.0", "id": 1, "method": "eth_subscribe", "params": ["newHeads"]}
 
 
@@ -60,56 +52,69 @@ _decode = msgspec.json.Decoder(_Message).decode
 class SocketHeads:
     """`url` is ws:// or wss://; nothing of it but the host is ever shown. `timeout_s` bounds connect and subscribe."""
 
-    def __init__(self, url: str, *, timeout_s: float = 10.0, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, transport: Transport, url: str, *, timeout_s: float = 10.0) -> None:
         """Raises ConfigError when `url` cannot be used."""
+        scheme, _, rest = url.strip().partition(":")
+        if scheme not in _SCHEMES:
+            raise ConfigError(f"a WebSocket URL cannot begin with {scheme[:10]!r}: write it as wss://host[:port]/path")
         # The same rules for what is shown of a URL, whatever its scheme.
-        self._endpoint = Endpoint("http" + url.strip().removeprefix("ws"))
-        self._url = url.strip()
+        self._endpoint = Endpoint(f"{_SCHEMES[scheme]}:{rest}")
+        self._transport = transport
+        self._url = urlsplit(url.strip())
         self._timeout_s = timeout_s
-        self._tls = tls
         self.host = self._endpoint.host
 
     @asynccontextmanager
     async def subscribe(self) -> AsyncGenerator[_Subscription]:
         """As the port says; the connection ends with the block."""
-        tls = await self._tls_context()
         try:
-            async with open_websocket_url(
-                self._url,
-                tls,
-                extra_headers=self._login(),
-                max_message_size=_MESSAGE_MAX,
-                connect_timeout=self._timeout_s,
-                disconnect_timeout=_FAREWELL_S,
-            ) as socket:
-                with trio.move_on_after(self._timeout_s) as answering:
-                    name = await self._subscribed(socket)
-                if answering.cancelled_caught:
-                    raise TimedOut(f"{self.host}: eth_subscribe was not answered within {self._timeout_s:g} s")
-                yield _Subscription(socket, self.host, name)
-        except MoonxdError:
-            raise
-        except ConnectionRejected as error:
-            raise self._rejected(error.status_code) from None
-        except DisconnectionTimeout:
-            # It would not say goodbye; it is gone all the same.
-            return
-        except HandshakeError as error:
-            reason = error.__cause__ or type(error).__name__
-            raise Unreachable(f"{self.host}: no WebSocket connection: {self._endpoint.scrub(str(reason))}") from None
-        except ConnectionClosed as error:
-            raise _lost(self.host, error) from None
+            stream = await self._transport.open_stream(self._endpoint.origin)
+        except Unreachable as error:
+            raise Unreachable(f"{self.host}: {error}") from error
+        failure: Exception | None = None
+        try:
+            async with trio.open_nursery() as nursery:
+                try:
+                    socket, name = await self._agreed(nursery, stream)
+                    yield _Subscription(socket, self.host, name)
+                    with trio.move_on_after(_FAREWELL_S):
+                        await socket.aclose()
+                except Exception as error:
+                    # Raised again outside: in here the nursery would wrap it into a group of one.
+                    failure = error
+                finally:
+                    nursery.cancel_scope.cancel()
+        except* ConnectionRejected as group:
+            # Raised by the library's own task.
+            failure = self._rejected(group)
+        finally:
+            # Whatever became of the handshake: the library closes only what it has opened to the end.
+            with trio.CancelScope(shield=True):
+                await trio.aclose_forcefully(stream)
+        if failure is not None:
+            raise failure
 
-    async def _tls_context(self) -> ssl.SSLContext | None:
-        if self._tls is None and self._url.startswith("wss:"):
-            self._tls = await trio.to_thread.run_sync(default_tls)
-        return self._tls
+    async def _agreed(self, nursery: trio.Nursery, stream: trio.abc.Stream) -> tuple[WebSocketConnection, str]:
+        """The connection, and the name of the subscription."""
+        with trio.move_on_after(self._timeout_s):
+            try:
+                socket = await wrap_client_stream(
+                    nursery,
+                    stream,  # type: ignore[arg-type]  # any stream will do
+                    self._url.netloc.rpartition("@")[2],
+                    (self._url.path or "/") + (f"?{self._url.query}" if self._url.query else ""),
+                    extra_headers=self._login(),
+                    max_message_size=_MESSAGE_MAX,
+                )
+                return socket, await self._subscribed(socket)
+            except ConnectionClosed as error:
+                raise _lost(self.host, error) from None
+        raise TimedOut(f"{self.host}: no subscription to new heads within {self._timeout_s:g} s")
 
     def _login(self) -> list[tuple[bytes, bytes]]:
-        parts = urlsplit(self._url)
-        if parts.username is None:
+        if self._url.username is None:
             return []
-        login = f"{unquote(parts.username)}:{unquote(parts.password or '')}"
+        login = f"{unquote(self._url.username)}:{unquote(self._url.password or '')}"
         return [(b"Authorization", b"Basic " + base64.b64encode(login.encode()))]
 
     async def _subscribed(self, socket: WebSocketConnection) -> str:
@@ -124,7 +129,8 @@ class SocketHeads:
                 raise Garbage(f"{self.host}: answered garbage to eth_subscribe: it has no name")
             return answer.result
 
-    def _rejected(self, status: int) -> MoonxdError:
+    def _rejected(self, group: BaseExceptionGroup[ConnectionRejected]) -> MoonxdError:
+        status = _first_of(group).status_code
         where = f"{self.host} answered the WebSocket handshake with HTTP {status}"
         if status in (401, 402, 403):
             return KeyRefused(f"{where}; the key, the plan or our address is refused: check the endpoint's URL")
@@ -151,6 +157,11 @@ class _Subscription:
             notice = message.params
             if message.method == "eth_subscription" and notice is not None and notice.subscription == self._name:
                 return read_block(notice.result, self._host)
+
+
+def _first_of(group: BaseExceptionGroup[ConnectionRejected]) -> ConnectionRejected:
+    first = group.exceptions[0]
+    return _first_of(first) if isinstance(first, BaseExceptionGroup) else first
 
 
 def _lost(host: str, error: ConnectionClosed) -> Unreachable:

@@ -88,8 +88,6 @@ class EndpointProbe:
         self._rest_until = -math.inf
         self._checked_until = -math.inf
         self._batches = True
-        #: How the last look failed.
-        self._last = Probe.REFUSED
 
     async def look(self, want: Want) -> Look | None:
         """As the port says."""
@@ -97,10 +95,8 @@ class EndpointProbe:
             return None
         ticket = self._breakers.admit(self._name)
         if ticket is None:
-            view = self._breakers.view(self._name)
-            # Shut because it failed, it still fails as far as we know; shut by an operator, we may not look.
-            outcome = Probe.REFUSED if view.mode == "cordoned" else self._last
-            return self._missed(outcome, f"{self.host} is left alone for now: {view.reason or view.mode}")
+            # Not looked at is not failed again: what is known of it stands.
+            return self._cordoned()
         verdict: Verdict = "neutral"
         reason: str | None = None
         try:
@@ -108,9 +104,13 @@ class EndpointProbe:
             verdict, reason = self._verdict(look), look.error
         finally:
             self._breakers.settle(self._name, ticket, verdict, reason if verdict == "bad" else None)
-        if look.outcome is not Probe.OK:
-            self._last = look.outcome
         return look
+
+    def _cordoned(self) -> Look | None:
+        view = self._breakers.view(self._name)
+        if view.mode != "cordoned":
+            return None
+        return self._missed(Probe.REFUSED, f"{self.host} is cordoned: {view.reason or 'no reason given'}")
 
     def _verdict(self, look: Look) -> Verdict:
         if look.outcome is Probe.OK:
@@ -127,11 +127,14 @@ class EndpointProbe:
 
     def _failed(self, error: EndpointError | Refused) -> Look:
         if isinstance(error, RateLimited):
-            rest_s = _REST_S if error.retry_after is None else error.retry_after
-            self._rest_until = max(self._rest_until, trio.current_time() + rest_s)
+            self._rest(error)
         if isinstance(error, KeyRefused):
             self._breakers.trip(self._name, str(error), _REFUSED_S)
         return self._missed(outcome_of_probe(error), str(error))
+
+    def _rest(self, error: RateLimited) -> None:
+        rest_s = _REST_S if error.retry_after is None else error.retry_after
+        self._rest_until = max(self._rest_until, trio.current_time() + rest_s)
 
     def _missed(self, outcome: Probe, error: str) -> Look:
         return Look(host=self.host, outcome=outcome, error=error)
@@ -155,11 +158,11 @@ class EndpointProbe:
             answers[1:1] = await self._ask([_block_call(hex(number))])
         older, finalized = (self._optional(answer) for answer in (*answers[1:3], None)[:2])
         gas = await self._gas()
-        latencies = [await self._timed() for _ in range(1 if self._is_metered else _LATENCY_CALLS)]
+        latencies = await self._latencies()
         return Look(
             host=self.host,
             outcome=Probe.OK,
-            latencies=tuple(latencies),
+            latencies=latencies,
             head=head,
             older=read_block(older, self.host) if older else None,
             finalized=read_block(finalized, self.host).number if finalized else None,
@@ -245,6 +248,19 @@ class EndpointProbe:
 
     def _quantity(self, text: str) -> int:
         return parse_quantity(self._client, "eth_feeHistory", text)
+
+    async def _latencies(self) -> tuple[float, ...]:
+        latencies: list[float] = []
+        for _ in range(1 if self._is_metered else _LATENCY_CALLS):
+            try:
+                latencies.append(await self._timed())
+            except RateLimited as error:
+                # Fewer samples are still samples.
+                if not latencies:
+                    raise
+                self._rest(error)
+                break
+        return tuple(latencies)
 
     async def _timed(self) -> float:
         """Seconds of one request on the connection that the questions before have opened."""

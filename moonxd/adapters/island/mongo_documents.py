@@ -1,7 +1,8 @@
 """Between the domain's statistics and MongoDB's documents. Pure; the form is the readers' (docs/contract.md).
 
 Times are BSON dates, numbers doubles or integers; what is not known is null. `status` holds what old readers know
-(healthy, degraded, unhealthy) and keeps its last value when we do not know; `health` says so.
+(healthy, degraded, unhealthy) and keeps its last value when we do not know; `health` says so. Fields that old readers
+do not know are called as in the domain, in camelCase and without the unit of seconds: a new one needs no line here.
 """
 
 from __future__ import annotations
@@ -9,17 +10,40 @@ from __future__ import annotations
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
-from typing import Any
+from enum import Enum
+from typing import Any, TypeVar
 
-from ...domain.archive import SEVERITY, Sample, is_fresh
-from ...domain.stats import BridgeStats, ChainStats, EndpointStats, Health, Overview, Probe
+import msgspec
+
+from ...domain.archive import SEVERITY, Sample, is_fresh, of_the_look
+from ...domain.stats import BridgeStats, ChainStats, Health, Overview, Probe
 
 Document = dict[str, Any]
+T = TypeVar("T", bound=msgspec.Struct)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _INT64 = 2**63
 #: A chain's logo for documents that have none yet; one that is there stays.
 _LOGO = "https://icons.llamao.fi/icons/chains/rsz_{}.jpg"
 _UNITS = ((Decimal(10) ** 12, "T"), (Decimal(10) ** 9, "B"), (Decimal(10) ** 6, "M"), (Decimal(10) ** 3, "K"))
+#: Field -> name in the document, where the readers have one of their own.
+_NAMES = {
+    "name": "chainName",
+    "slug": "chainSlug",
+    "llama": "defiLlamaSlug",
+    "at_ms": "updatedAt",
+    "measured_at_ms": "measuredAt",
+    "status": "health",
+    "volume_24h_usd": "volumeUSD",
+    "tvl_usd": "tvlUSD",
+    "latency_s": "latency",
+    "p50_s": "latencyP50",
+    "p95_s": "latencyP95",
+    "quoted_s": "quotedDuration",
+}
+_DATES = frozenset({"at_ms", "measured_at_ms"})
+_MILLISECONDS = frozenset({"latency_s", "p50_s", "p95_s"})
+#: Kept together in `blockTime`.
+_BLOCK_TIME = {"block_time_s": "current", "block_time_change_pct": "changePercent"}
 
 
 def date(at_ms: int) -> datetime:
@@ -44,43 +68,23 @@ def short_usd(value: Decimal) -> str:
 
 def chain_values(row: ChainStats) -> Document:
     """What outlives a look that failed."""
-    change = row.block_time_change_pct
-    return {
-        "blockTime": {
-            "current": row.block_time_s,
-            "change": None if change is None else f"{change:+.2f}%",
-            "changePercent": change,
-            "timestamp": _date_or_none(row.measured_at_ms),
-        },
-        "volume24h": None if row.volume_24h_usd is None else short_usd(row.volume_24h_usd),
-        "volumeUSD": _double(row.volume_24h_usd),
-        "tvlUSD": _double(row.tvl_usd),
-        "head": row.head,
-        "headAge": row.head_age_s,
-        "finalityLag": row.finality_lag,
-        "gasPriceWei": _whole(row.gas_price_wei),
-        "measuredAt": _date_or_none(row.measured_at_ms),
+    change, volume = row.block_time_change_pct, row.volume_24h_usd
+    block_time = {
+        "current": row.block_time_s,
+        "change": None if change is None else f"{change:+.2f}%",
+        "changePercent": change,
+        "timestamp": _date_or_none(row.measured_at_ms),
+    }
+    fields = set(row.__struct_fields__) - of_the_look(row) - set(_BLOCK_TIME)
+    return _stored(row, fields) | {
+        "blockTime": block_time,
+        "volume24h": None if volume is None else short_usd(volume),
     }
 
 
 def chain_look(row: ChainStats) -> Document:
     """What every look replaces."""
-    return {
-        "chainId": row.chain_id,
-        "chainName": row.name,
-        "chainSlug": row.slug,
-        "defiLlamaSlug": row.llama,
-        **_health(row),
-        "reason": row.reason,
-        "error": row.error,
-        "reorgs": row.reorgs,
-        "endpoints": [
-            {"host": end.host, "outcome": end.outcome.value, "p50": end.p50_s, "p95": end.p95_s}
-            | {"head": end.head, "lag": end.lag}
-            for end in row.endpoints
-        ],
-        "updatedAt": date(row.at_ms),
-    }
+    return _stored(row, of_the_look(row)) | _known_status(row)
 
 
 def chain_logo(row: ChainStats) -> str:
@@ -88,28 +92,12 @@ def chain_logo(row: ChainStats) -> str:
 
 
 def bridge_values(row: BridgeStats) -> Document:
-    return {
-        "latency": _ms(row.latency_s),
-        "latencyP50": _ms(row.p50_s),
-        "latencyP95": _ms(row.p95_s),
-        "quotedDuration": row.quoted_s,
-        "timestamp": _date_or_none(row.measured_at_ms),
-        "measuredAt": _date_or_none(row.measured_at_ms),
-    }
+    fields = set(row.__struct_fields__) - of_the_look(row)
+    return _stored(row, fields) | {"timestamp": _date_or_none(row.measured_at_ms)}
 
 
 def bridge_look(row: BridgeStats) -> Document:
-    return {
-        "provider": row.provider,
-        "route": row.route,
-        "fromChain": row.from_chain,
-        "toChain": row.to_chain,
-        **_health(row),
-        "outcome": row.outcome.value,
-        "reason": row.reason,
-        "error": row.error,
-        "updatedAt": date(row.at_ms),
-    }
+    return _stored(row, of_the_look(row)) | _known_status(row)
 
 
 def replacement(look: Mapping[str, Any], values: Mapping[str, Any], *, fresh: bool, defaults: Mapping[str, Any]) -> Any:
@@ -169,26 +157,53 @@ def overview_document(overview: Overview, keep_ms: int) -> Document:
     }
 
 
-def _health(row: ChainStats | BridgeStats) -> Document:
-    known = {} if row.status is Health.UNKNOWN else {"status": row.status.value}
-    return {**known, "health": row.status.value}
+def _known_status(row: ChainStats | BridgeStats) -> Document:
+    return {} if row.status is Health.UNKNOWN else {"status": row.status.value}
+
+
+def _stored(row: ChainStats | BridgeStats, fields: set[str] | frozenset[str]) -> Document:
+    return {_name(field): _cell(field, getattr(row, field)) for field in row.__struct_fields__ if field in fields}
+
+
+def _name(field: str) -> str:
+    if field in _NAMES:
+        return _NAMES[field]
+    head, *rest = field.removesuffix("_s").split("_")
+    return head + "".join(word.capitalize() for word in rest)
+
+
+def _cell(field: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if field in _DATES:
+        return date(value)
+    if field in _MILLISECONDS:
+        return round(value * 1000, 6)
+    return _bson(value)
+
+
+def _bson(value: Any) -> Any:
+    match value:
+        case Decimal():
+            return float(value)
+        case Enum():
+            return value.value
+        case msgspec.Struct():
+            # Inside a row names are only shortened: nobody knew them before.
+            return {_short(field): _bson(getattr(value, field)) for field in value.__struct_fields__}
+        case tuple() | list():
+            return [_bson(one) for one in value]
+        case int() if not -_INT64 <= value < _INT64:
+            return str(value)
+    return value
+
+
+def _short(field: str) -> str:
+    return field.removesuffix("_s")
 
 
 def _date_or_none(at_ms: int | None) -> datetime | None:
     return None if at_ms is None else date(at_ms)
-
-
-def _double(value: Decimal | None) -> float | None:
-    return None if value is None else float(value)
-
-
-def _ms(seconds: float | None) -> float | None:
-    return None if seconds is None else round(seconds * 1000, 3)
-
-
-def _whole(value: int | None) -> int | str | None:
-    """BSON's integers end at 64 bits."""
-    return value if value is None or -_INT64 <= value < _INT64 else str(value)
 
 
 # ---- from documents ------------------------------------------------------------------------------------------------
@@ -197,47 +212,19 @@ def _whole(value: int | None) -> int | str | None:
 def chain_of(document: Mapping[str, Any]) -> ChainStats:
     """Also of a document that another program wrote. Raises KeyError, TypeError, ValueError when it makes no sense."""
     block_time = document.get("blockTime") or {}
-    return ChainStats(
-        chain_id=int(document["chainId"]),
-        name=str(document["chainName"]),
-        slug=str(document["chainSlug"]),
-        llama=str(document.get("defiLlamaSlug") or ""),
-        at_ms=millis(document["updatedAt"]),
-        measured_at_ms=_millis_or_none(document.get("measuredAt", block_time.get("timestamp"))),
-        status=_health_of(document),
-        reason=document.get("reason"),
-        error=document.get("error"),
-        block_time_s=block_time.get("current"),
-        block_time_change_pct=block_time.get("changePercent"),
-        head=document.get("head"),
-        head_age_s=document.get("headAge"),
-        finality_lag=document.get("finalityLag"),
-        gas_price_wei=_int_or_none(document.get("gasPriceWei")),
-        endpoints=tuple(_endpoint_of(end) for end in document.get("endpoints") or ()),
-        reorgs=int(document.get("reorgs") or 0),
-        volume_24h_usd=_usd(document.get("volumeUSD")),
-        tvl_usd=_usd(document.get("tvlUSD")),
-    )
+    known = {field: block_time.get(name) for field, name in _BLOCK_TIME.items()}
+    return _read(document, ChainStats, {"llama": "", "measured_at_ms": block_time.get("timestamp")}, known)
 
 
 def bridge_of(document: Mapping[str, Any]) -> BridgeStats:
-    outcome = document.get("outcome") or (Probe.NETWORK if document.get("error") else Probe.OK)
-    return BridgeStats(
-        provider=str(document["provider"]),
-        route=str(document.get("route") or ""),
-        from_chain=int(document.get("fromChain") or 0),
-        to_chain=int(document.get("toChain") or 0),
-        at_ms=millis(document["updatedAt"]),
-        measured_at_ms=_millis_or_none(document.get("measuredAt", document.get("timestamp"))),
-        status=_health_of(document),
-        outcome=Probe(outcome),
-        latency_s=_seconds(document.get("latency")),
-        p50_s=_seconds(document.get("latencyP50")),
-        p95_s=_seconds(document.get("latencyP95")),
-        quoted_s=document.get("quotedDuration"),
-        reason=document.get("reason"),
-        error=document.get("error"),
-    )
+    otherwise = {
+        "route": "",
+        "from_chain": 0,
+        "to_chain": 0,
+        "measured_at_ms": document.get("timestamp"),
+        "outcome": Probe.NETWORK.value if document.get("error") else Probe.OK.value,
+    }
+    return _read(document, BridgeStats, otherwise, {})
 
 
 def overview_of(document: Mapping[str, Any]) -> Overview:
@@ -249,32 +236,33 @@ def overview_of(document: Mapping[str, Any]) -> Overview:
     )
 
 
-def _health_of(document: Mapping[str, Any]) -> Health:
-    return Health(document.get("health") or document.get("status") or Health.UNKNOWN)
+def _read(document: Mapping[str, Any], kind: type[T], otherwise: Mapping[str, Any], known: Mapping[str, Any]) -> T:
+    """`otherwise`: what stands for fields that the document lacks."""
+    found = dict(known) | {"status": document.get("status") or Health.UNKNOWN.value}
+    for field in kind.__struct_fields__:
+        value = document.get(_name(field), otherwise.get(field))
+        if field not in known and (value is not None or _name(field) in document or field in otherwise):
+            found[field] = _domain(field, value)
+    return msgspec.convert(found, kind, strict=False)
 
 
-def _endpoint_of(end: Mapping[str, Any]) -> EndpointStats:
-    return EndpointStats(
-        host=str(end["host"]),
-        outcome=Probe(end["outcome"]),
-        p50_s=end.get("p50"),
-        p95_s=end.get("p95"),
-        head=end.get("head"),
-        lag=end.get("lag"),
-    )
+def _domain(field: str, value: Any) -> Any:
+    if value is None:
+        return None
+    if field in _DATES:
+        return millis(value)
+    if field in _MILLISECONDS:
+        return value / 1000
+    if field.endswith("_usd"):
+        return Decimal(str(value))
+    return _long(value)
 
 
-def _millis_or_none(at: datetime | None) -> int | None:
-    return None if at is None else millis(at)
-
-
-def _int_or_none(value: int | str | None) -> int | None:
-    return None if value is None else int(value)
-
-
-def _seconds(ms: float | None) -> float | None:
-    return None if ms is None else ms / 1000
-
-
-def _usd(value: float | None) -> Decimal | None:
-    return None if value is None else Decimal(str(value))
+def _long(value: Any) -> Any:
+    """The names inside a row as the domain has them: `p50` is `p50_s`."""
+    match value:
+        case Mapping():
+            return {name: _long(one) for name, one in value.items()} | {f"{name}_s": one for name, one in value.items()}
+        case list():
+            return [_long(one) for one in value]
+    return value

@@ -64,6 +64,10 @@ _COMMIT_AND_TELL = (
     "FROM moonxd_commit(%s::jsonb) AS standing"
 )
 _CLOSE = "SELECT moonxd_show_breaker(%s::jsonb, standing) FROM moonxd_close(%s::jsonb) AS standing"
+#: The sequence remembers when the rows are gone; while there are any it may be ahead of a giver who did not commit yet.
+_NEWEST = """SELECT coalesce(max(position), CASE WHEN EXISTS (SELECT FROM moonxd_outbox) THEN 0
+    ELSE (SELECT CASE WHEN is_called THEN last_value ELSE 0 END FROM moonxd_outbox_position) END)
+    FROM moonxd_outbox"""
 
 Rows = list[tuple[Any, ...]]
 
@@ -147,11 +151,19 @@ class PostgresLedger:
         user_id: str | None = None,
         wallet: str | None = None,
         status: str | None = None,
+        sync_type: str | None = None,
+        since: datetime | None = None,
         limit: int = 50,
     ) -> tuple[Operation, ...]:
-        wanted = {"user_id": user_id, "wallet_address": wallet, "status": status}
-        given = {column: value for column, value in wanted.items() if value is not None}
-        where = " AND ".join(f"{column} = %s" for column in given) or "true"
+        wanted = {
+            "user_id =": user_id,
+            "wallet_address =": wallet,
+            "status =": status,
+            "type =": sync_type,
+            "created_at >=": since,
+        }
+        given = {test: value for test, value in wanted.items() if value is not None}
+        where = " AND ".join(f"{test} %s" for test in given) or "true"
         rows = await self._ask(
             "reading operations",
             f"SELECT {wire.OPERATION_COLUMNS} FROM sync_operations WHERE {where} ORDER BY created_at DESC, id LIMIT %s",
@@ -213,6 +225,10 @@ class PostgresLedger:
             "reading events", f"SELECT {wire.EVENT_COLUMNS} FROM moonxd_events(%s, %s)", [after, limit]
         )
         return tuple(map(wire.stored_event, rows))
+
+    async def newest(self) -> int:
+        rows = await self._ask("looking for the newest event", _NEWEST)
+        return int(rows[0][0])
 
     async def backlog(self) -> int:
         rows = await self._ask("counting events", "SELECT count(*) FROM moonxd_outbox WHERE published_at IS NULL")

@@ -56,7 +56,7 @@ SELECT gid, extract(epoch FROM clock_timestamp() - prepared)::float8, database F
 WHERE prepared < clock_timestamp() - make_interval(secs => %s) ORDER BY prepared LIMIT 1
 """
 _BACKLOG = """
-SELECT count(*), (SELECT min(o.created_at) FROM (
+SELECT count(*), (SELECT extract(epoch FROM clock_timestamp() - min(o.created_at))::float8 FROM (
     (SELECT d.created_at FROM moonxd_outbox d WHERE d.published_at IS NULL AND d.position IS NOT NULL
         ORDER BY d.position LIMIT 1)
     UNION ALL (SELECT f.created_at FROM moonxd_outbox f WHERE f.position IS NULL ORDER BY f.id LIMIT 1)) o)
@@ -95,8 +95,8 @@ class PostgresPublication:
             raise failure
 
     async def backlog(self) -> Backlog:
-        ((count, oldest_at),) = await self._ask("counting unpublished events", _BACKLOG, ())
-        return Backlog(count=count, oldest_at=oldest_at)
+        ((count, age_s),) = await self._ask("counting unpublished events", _BACKLOG, ())
+        return Backlog(count=count, age_s=max(0.0, age_s or 0.0))
 
     async def holdup(self, longer_s: float) -> str | None:
         rows = await self._ask("looking for long transactions", _HOLDUP, [longer_s])
@@ -125,7 +125,8 @@ class PostgresDrain:
         self._turn = trio.Lock()
         self._heard_at = trio.current_time()
         self._is_lost = False
-        self._is_asleep = False
+        #: Whether the session has the lock "asleep"; None after a statement about it that was cancelled.
+        self._is_asleep: bool | None = False
         #: Set by a notification, and by the end of the session.
         self._rung = trio.Event()
         self._nearly_s = _NEARLY_S[0]
@@ -200,7 +201,9 @@ class PostgresDrain:
 
     async def unpublished(self, after: int, limit: int) -> tuple[StoredEvent, ...]:
         statement = f"SELECT {wire.EVENT_COLUMNS} FROM moonxd_due(%s, %s, %s)"
-        rows = await self._run("reading unpublished events", statement, [after, limit, self._is_asleep])
+        woken = self._is_asleep is not False
+        self._is_asleep = None if woken else False
+        rows = await self._run("reading unpublished events", statement, [after, limit, woken])
         self._is_asleep = False
         self._seen = rows[-1][0] if rows else after
         if rows:
@@ -224,10 +227,7 @@ class PostgresDrain:
         )
 
     async def wait(self, timeout: float) -> bool:
-        if not self._is_asleep:
-            self._rung = trio.Event()
-            self._is_asleep = (await self._run("falling asleep", _SLEEP))[0][0]
-        if not self._is_asleep:
+        if not await self._fall_asleep():
             # Somebody wrote events and has not committed yet.
             pause, self._nearly_s = self._nearly_s, min(_NEARLY_S[1], 2 * self._nearly_s)
             await trio.sleep(min(pause, timeout))
@@ -238,6 +238,15 @@ class PostgresDrain:
         with trio.move_on_after(timeout):
             await self._rung.wait()
         return self._rung.is_set()
+
+    async def _fall_asleep(self) -> bool:
+        if self._is_asleep is None:
+            await self._run("waking up", _WAKE)
+            self._is_asleep = False
+        if not self._is_asleep:
+            self._rung, self._is_asleep = trio.Event(), None
+            self._is_asleep = bool((await self._run("falling asleep", _SLEEP))[0][0])
+        return self._is_asleep
 
     async def _run(self, doing: str, statement: str, values: Sequence[Any] = ()) -> Rows:
         async with self._turn:
@@ -264,6 +273,7 @@ class PostgresDrain:
 
 _TAKE = "SELECT pg_try_advisory_lock(moonxd_lock_key('relay'))"
 _SLEEP = "SELECT pg_try_advisory_lock(moonxd_lock_key('outbox.asleep'))"
+_WAKE = "SELECT pg_advisory_unlock(moonxd_lock_key('outbox.asleep'))"
 _ANY = (
     "SELECT EXISTS (SELECT FROM moonxd_outbox WHERE position IS NULL) "
     "OR EXISTS (SELECT FROM moonxd_outbox WHERE position > %s AND published_at IS NULL)"

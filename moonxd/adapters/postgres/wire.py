@@ -34,7 +34,8 @@ from ...domain.token import Holding, TokenRef
 
 OPERATION_COLUMNS = (
     "id::text, user_id::text, wallet_address, type::text, status::text, priority::text, started_at, completed_at, "
-    "duration_ms, tokens_synced, chains_synced, total_value_usd, error_message, retry_count, worker_id, metadata::text"
+    "duration_ms, tokens_synced, chains_synced, total_value_usd, error_message, retry_count, worker_id, "
+    "worker_version, metadata::text"
 )
 EVENT_COLUMNS = (
     "position, event_id, event_type, topic, event_key, wallet_address, body, created_at, published_at, parked"
@@ -198,7 +199,8 @@ def operation(row: Sequence[Any]) -> Operation:
         error=row[12],
         retry_count=row[13] or 0,
         worker_id=row[14],
-        metadata=msgspec.json.decode(row[15], type=dict[str, Any]) if row[15] else {},
+        worker_version=row[15],
+        metadata=msgspec.json.decode(row[16], type=dict[str, Any]) if row[16] else {},
     )
 
 

@@ -16,7 +16,7 @@ from .settings import RedisSettings
 from .wire import NOT_NOW, Argument, Wire
 
 #: Connections kept for the next blocking call.
-_MAX_IDLE = 4
+_MAX_IDLE = 16
 #: The server ends a blocked call so when it stops being the master.
 _MOVED_AWAY = NOT_NOW | {"UNBLOCKED"}
 

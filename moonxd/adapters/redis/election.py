@@ -27,7 +27,7 @@ return 0
 
 
 class RedisElection:
-    """A `ports.Election`. `name` must be no other's, restarts included: an old life's office is not ours."""
+    """A `ports.Election`. `name` must be no other candidate's."""
 
     def __init__(self, redis: Redis, name: str, *, prefix: str = "moonxd:office:", timeout_s: float = 2.0) -> None:
         self._redis = redis

@@ -126,6 +126,12 @@ class Transport:
 
     async def connect(self, origin: Origin) -> Connection:
         """A fresh connection. Raises Unreachable."""
+        stream = await self.open_stream(origin)
+        self.opened += 1
+        return Connection(stream)
+
+    async def open_stream(self, origin: Origin) -> trio.abc.Stream:
+        """A fresh stream for other protocols than ours, TLS done; the caller's to close. Raises Unreachable."""
         try:
             with trio.fail_after(self._connect_s):
                 stream: trio.abc.Stream = await trio.open_tcp_stream(origin.host, origin.port)
@@ -135,8 +141,7 @@ class Transport:
             raise Unreachable(f"no connection within {self._connect_s:g} s") from error
         except (OSError, trio.BrokenResourceError) as error:
             raise Unreachable(f"cannot connect to port {origin.port}: {_reason(error)}") from error
-        self.opened += 1
-        return Connection(stream)
+        return stream
 
     async def _secured(self, stream: trio.abc.Stream, host: str) -> trio.abc.Stream:
         try:

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import trio
@@ -30,6 +30,7 @@ from .database import STATISTICS, Torn, open_file
 from .thread import DatabaseThread
 
 log = logging.getLogger("moonxd.stats")
+T = TypeVar("T")
 
 #: Old rows removed with each write: more than any write adds, few enough to take no time.
 _PRUNED_AT_ONCE = 500
@@ -58,18 +59,18 @@ class SqliteArchive:
 
     async def chains(self) -> tuple[ChainStats, ...]:
         rows = await self._thread.read(lambda db: db.execute("SELECT body FROM chains ORDER BY chain_id").fetchall())
-        return tuple(msgspec.json.decode(body, type=ChainStats) for (body,) in rows)
+        return tuple(row for (body,) in rows if (row := _row(body, ChainStats)) is not None)
 
     async def bridges(self) -> tuple[BridgeStats, ...]:
         sql = "SELECT body FROM bridges ORDER BY provider, route"
         rows = await self._thread.read(lambda db: db.execute(sql).fetchall())
-        return tuple(msgspec.json.decode(body, type=BridgeStats) for (body,) in rows)
+        return tuple(row for (body,) in rows if (row := _row(body, BridgeStats)) is not None)
 
     async def overview(self) -> Overview | None:
         sql = "SELECT body FROM overviews WHERE at_ms >= ? ORDER BY at_ms DESC LIMIT 1"
         since = (self._before(self._keep.overview_ms),)
         row = await self._thread.read(lambda db: db.execute(sql, since).fetchone())
-        return msgspec.json.decode(row[0], type=Overview) if row else None
+        return _row(row[0], Overview) if row else None
 
     async def chain_history(self, chain_id: int, *, since_ms: int, until_ms: int, step_s: float) -> tuple[Point, ...]:
         window = (step_ms(step_s), chain_id, self._within(since_ms), until_ms)
@@ -86,7 +87,7 @@ class SqliteArchive:
     def _put_chains(self, db: sqlite3.Connection, rows: Sequence[ChainStats]) -> None:
         for row in rows:
             found = db.execute("SELECT body FROM chains WHERE chain_id = ?", (row.chain_id,)).fetchone()
-            old = msgspec.json.decode(found[0], type=ChainStats) if found else None
+            old = _row(found[0], ChainStats) if found else None
             db.execute("INSERT OR REPLACE INTO chains VALUES (?, ?)", (row.chain_id, _text(merged(old, row))))
             db.execute(_ADD_CHAIN, (row.chain_id, *_cells(chain_sample(row), CHAIN_VALUES)))
         self._prune(db, "chain_history")
@@ -95,7 +96,7 @@ class SqliteArchive:
         for row in rows:
             key = (row.provider, row.route)
             found = db.execute("SELECT body FROM bridges WHERE provider = ? AND route = ?", key).fetchone()
-            old = msgspec.json.decode(found[0], type=BridgeStats) if found else None
+            old = _row(found[0], BridgeStats) if found else None
             db.execute("INSERT OR REPLACE INTO bridges VALUES (?, ?, ?)", (*key, _text(merged(old, row))))
             db.execute(_ADD_BRIDGE, (*key, *_cells(bridge_sample(row), BRIDGE_VALUES)))
         self._prune(db, "bridge_history")
@@ -135,6 +136,14 @@ _ADD_BRIDGE = _add("bridge_history", 4 + len(BRIDGE_VALUES))
 
 def _text(row: ChainStats | BridgeStats | Overview) -> str:
     return msgspec.json.encode(row).decode()
+
+
+def _row(body: str, kind: type[T]) -> T | None:
+    """None when another version wrote what this one does not understand: the next look replaces it."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except msgspec.MsgspecError:
+        return None
 
 
 def _cells(sample: Sample, names: Sequence[str]) -> tuple[float | None, ...]:

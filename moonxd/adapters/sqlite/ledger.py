@@ -38,6 +38,7 @@ from . import guards, reads, upkeep, writes
 from .breakers import Runner, SqliteBreakers
 from .database import open_file
 from .publication import Bell, FileLock, RelayLock, SqlitePublication
+from .rows import time_text
 from .schedule import SqliteSchedule
 from .thread import DatabaseThread
 
@@ -85,9 +86,19 @@ class SqliteLedger:
         user_id: str | None = None,
         wallet: str | None = None,
         status: str | None = None,
+        sync_type: str | None = None,
+        since: datetime | None = None,
         limit: int = 50,
     ) -> tuple[Operation, ...]:
-        return await self._runner.read(lambda db: reads.operations(db, user_id, wallet, status, limit))
+        created = None if since is None else time_text(since.timestamp())
+        wanted = {
+            "user_id =": user_id,
+            "wallet_address =": wallet,
+            "status =": status,
+            "type =": sync_type,
+            "created_at >=": created,
+        }
+        return await self._runner.read(lambda db: reads.operations(db, wanted, limit))
 
     async def bury(self, letter: DeadLetter) -> None:
         await self._runner.write(lambda db: writes.bury(db, letter))
@@ -108,6 +119,9 @@ class SqliteLedger:
 
     async def read(self, after: int, limit: int) -> tuple[StoredEvent, ...]:
         return await self._runner.read(lambda db: reads.events(db, after, limit))
+
+    async def newest(self) -> int:
+        return await self._runner.read(reads.newest_position)
 
     async def backlog(self) -> int:
         return await self._runner.read(reads.backlog)

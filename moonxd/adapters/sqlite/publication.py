@@ -113,7 +113,8 @@ class SqlitePublication:
 
     async def backlog(self) -> Backlog:
         count, oldest = await self._runner.read(_backlog)
-        return Backlog(count=count, oldest_at=datetime.fromisoformat(oldest) if oldest else None)
+        age_s = self._now() - datetime.fromisoformat(oldest).timestamp() if oldest else 0.0
+        return Backlog(count=count, age_s=max(0.0, age_s))
 
     async def holdup(self, longer_s: float) -> str | None:
         """Nothing: whoever writes for long keeps all of us from committing, and each call says so."""

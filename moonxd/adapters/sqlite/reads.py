@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from ...domain.ledger import DeadLetter, Operation, Portfolio, StoredEvent
 from ...domain.money import total
@@ -69,12 +69,10 @@ def _view(db: sqlite3.Connection, user_id: str, wallet: str) -> Portfolio:
     )
 
 
-def operations(
-    db: sqlite3.Connection, user_id: str | None, wallet: str | None, status: str | None, limit: int
-) -> tuple[Operation, ...]:
-    wanted = {"user_id": user_id, "wallet_address": wallet, "status": status}
-    wanted = {column: value for column, value in wanted.items() if value is not None}
-    where = " AND ".join(f"{column} = ?" for column in wanted) or "true"
+def operations(db: sqlite3.Connection, wanted: Mapping[str, str | None], limit: int) -> tuple[Operation, ...]:
+    """`wanted`: values by test ("status ="); None does not matter."""
+    wanted = {test: value for test, value in wanted.items() if value is not None}
+    where = " AND ".join(f"{test} ?" for test in wanted) or "true"
     rows = db.execute(
         f"SELECT {OPERATION_COLUMNS} FROM sync_operations WHERE {where} ORDER BY created_at DESC, id LIMIT ?",
         (*wanted.values(), limit),
@@ -94,6 +92,12 @@ def events(db: sqlite3.Connection, after: int, limit: int) -> tuple[StoredEvent,
         f"SELECT {EVENT_COLUMNS} FROM moonxd_outbox WHERE position > ? ORDER BY position LIMIT ?", (after, limit)
     )
     return tuple(map(event_of, rows))
+
+
+def newest_position(db: sqlite3.Connection) -> int:
+    # Remembered when the rows are gone.
+    row = db.execute("SELECT seq FROM sqlite_sequence WHERE name = 'moonxd_outbox'").fetchone()
+    return int(row[0]) if row else 0
 
 
 def backlog(db: sqlite3.Connection) -> int:

@@ -19,7 +19,7 @@ HOLDING_COLUMNS = (
 )
 OPERATION_COLUMNS = (
     "id, user_id, wallet_address, type, status, priority, started_at, completed_at, duration_ms, tokens_synced, "
-    "chains_synced, total_value_usd, error_message, retry_count, worker_id, metadata"
+    "chains_synced, total_value_usd, error_message, retry_count, worker_id, worker_version, metadata"
 )
 EVENT_COLUMNS = (
     "position, event_id, event_type, topic, event_key, wallet_address, body, created_at, published_at, parked"
@@ -105,7 +105,8 @@ def operation_of(row: Sequence[Any]) -> Operation:
         error=row[12],
         retry_count=row[13],
         worker_id=row[14],
-        metadata=mapping_of(row[15]),
+        worker_version=row[15],
+        metadata=mapping_of(row[16]),
     )
 
 

@@ -99,12 +99,20 @@ class OverviewUpdated(Data, frozen=True, kw_only=True):
     last_updated: int
 
 
+class Part(Data, frozen=True, kw_only=True):
+    """One part of the daemon. `critical`: without it nothing works."""
+
+    name: str
+    status: str
+    critical: bool
+    reason: str | None
+
+
 class HealthCheck(Data, frozen=True, kw_only=True):
-    """How the statistics are doing: of the chains and bridges, how many are in which state."""
+    """How the daemon that collects is doing, part by part; sent when a part's status changed."""
 
     status: str
-    chains: dict[str, int]
-    bridges: dict[str, int]
+    parts: tuple[Part, ...]
     checked_at: int
 
 

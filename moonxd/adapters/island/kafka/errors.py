@@ -51,7 +51,7 @@ def mapped(error: BaseException, where: str) -> MoonxdError:
     if isinstance(error, _FORBIDDEN):
         return Transient(f"{where} does not allow it ({_words(error)}): give the user the right to")
     if isinstance(error, errors.UnknownTopicOrPartitionError):
-        return Transient(f"{where} has no such topic and does not create it: create it ({_words(error)})")
+        return Transient(f"{where}: no word of this topic: create it, unless the brokers are away ({_words(error)})")
     return Transient(f"{where}: {_words(error)}")
 
 

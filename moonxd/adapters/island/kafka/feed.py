@@ -21,7 +21,7 @@ from .settings import KafkaSettings
 
 _PAGE = 500
 #: How soon a topic that is created later is noticed.
-_METADATA_MS = 30_000
+_METADATA_MS = 5_000
 
 
 class KafkaFeed:

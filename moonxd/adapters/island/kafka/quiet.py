@@ -7,6 +7,8 @@ import time
 
 log = logging.getLogger("moonxd.kafka")
 _EVERY_S = 60.0
+#: Kinds remembered at most.
+_KINDS = 100
 
 
 class _Seldom(logging.Handler):
@@ -22,9 +24,11 @@ class _Seldom(logging.Handler):
         if now - told < _EVERY_S:
             self._seen[kind] = told, hidden + 1
             return
+        if len(self._seen) >= _KINDS:
+            self._seen.clear()
         self._seen[kind] = now, 0
         more = f" ({hidden} more like it in the last minutes)" if hidden else ""
-        log.info("aiokafka: %s%s", record.getMessage(), more)
+        log.info("aiokafka: %s%s", record.getMessage(), more, exc_info=record.exc_info)
 
 
 def quieten() -> None:

@@ -13,7 +13,7 @@ from contextlib import asynccontextmanager, suppress
 
 import trio
 from aiokafka import AIOKafkaProducer
-from aiokafka.errors import KafkaError
+from aiokafka.errors import KafkaError, KafkaTimeoutError
 
 from ....domain.errors import SinkBroken, Transient, Undeliverable
 from ....domain.message import Message
@@ -29,7 +29,7 @@ _COUNT_S = 60.0
 #: A batch that the broker owes us for this long is taken as lost with its producer.
 _STUCK_S = 120.0
 _LINGER_MS = 2
-#: Below every broker's limit for a message, so that a batch that is too large holds one message only.
+#: Far below a broker's usual limit (1 MB), so that a batch that is too large for it holds one message only.
 _BATCH_BYTES = 64 * 1024
 #: The largest request that a broker reads; the limit of a single message is the broker's affair.
 _REQUEST_BYTES = 32 * 1024 * 1024
@@ -85,7 +85,7 @@ class KafkaSink:
                 for message in messages:  # not all at once: out of time, what was handed over is in the list
                     deliveries.append(self._owed.get(message) or await self._hand_over(message))  # noqa: PERF401
                 await asyncio.wait(deliveries)
-        except TimeoutError as error:
+        except (TimeoutError, KafkaTimeoutError) as error:
             self._judge(messages, deliveries)
             raise self._overdue(messages, deliveries) from error
         except KafkaError as error:
@@ -93,6 +93,8 @@ class KafkaSink:
         self._judge(messages, deliveries)
         for message in messages:
             self._owed.pop(message, None)
+        # Whoever never came back for a message that has arrived meanwhile will not.
+        self._owed = {message: one for message, one in self._owed.items() if not one.done()}
         self._owed_since = None
 
     async def _hand_over(self, message: Message) -> _Delivery:
@@ -119,14 +121,20 @@ class KafkaSink:
         too_large = [n for n, error in failed.items() if isinstance(error, TOO_LARGE)]
         if not too_large:
             raise SinkBroken(self._broken) from first
-        worst = max(too_large, key=lambda n: len(messages[n].value))
-        raise self._too_large(messages[worst], worst)
+        raise self._too_large(messages, too_large) from first
 
-    def _too_large(self, message: Message, position: int) -> Undeliverable:
+    def _too_large(self, messages: tuple[Message, ...], failed: list[int]) -> Exception:
+        topic, place = messages[failed[0]].topic, self._settings.where
+        # Brokers judge batches. One this large holds a single message; a smaller one may hold many that are innocent.
+        alone = tuple(n for n in failed if len(messages[n].value) > _BATCH_BYTES)
+        if not alone:
+            return SinkBroken(
+                f"{place}: topic {topic} takes less than {_BATCH_BYTES} bytes: raise its max.message.bytes"
+            )
+        sizes = ", ".join(str(len(messages[n].value)) for n in alone)
         return Undeliverable(
-            f"{self._settings.where} does not take a message of {len(message.value)} bytes for topic {message.topic}: "
-            "raise the topic's max.message.bytes",
-            positions=(position,),
+            f"{place} does not take a message of {sizes} bytes for topic {topic}: raise its max.message.bytes",
+            positions=alone,
         )
 
     def _refused(self, error: KafkaError) -> Exception:
@@ -166,7 +174,7 @@ async def open_kafka_sink(island: Island, settings: KafkaSettings) -> AsyncItera
 
     async def start() -> AIOKafkaProducer:
         return await reach(
-            lambda: _producer(settings, options), AIOKafkaProducer.start, end_producer, settings, options
+            lambda: producer_of(settings, options), AIOKafkaProducer.start, end_producer, settings, options
         )
 
     producer = await island.call(start)
@@ -177,7 +185,7 @@ async def open_kafka_sink(island: Island, settings: KafkaSettings) -> AsyncItera
             await island.call(end_producer, producer)
 
 
-def _producer(settings: KafkaSettings, options: dict[str, object]) -> AIOKafkaProducer:
+def producer_of(settings: KafkaSettings, options: dict[str, object]) -> AIOKafkaProducer:
     return AIOKafkaProducer(
         **options,
         acks="all",

@@ -107,7 +107,7 @@ async def _begin(consumer: AIOKafkaConsumer, topic: str, since: float | None, wh
         ends: dict[TopicPartition, int] = await consumer.end_offsets(assigned)
         starts: dict[TopicPartition, int] = await consumer.beginning_offsets(assigned)
         if since is not None:
-            found = await consumer.offsets_for_times(dict.fromkeys(assigned, int(since * 1000)))
+            found = await consumer.offsets_for_times(dict.fromkeys(assigned, round(since * 1000)))
             starts = {one: found[one].offset if found.get(one) else ends[one] for one in assigned}
         for one in assigned:
             consumer.seek(one, starts[one])

@@ -31,18 +31,19 @@ END $$;
 CREATE FUNCTION moonxd_place_events(most integer) RETURNS void LANGUAGE plpgsql AS $$
 DECLARE
     highest bigint;
+    ids bigint[];
 BEGIN
-    IF NOT EXISTS (SELECT FROM moonxd_outbox o WHERE o.position IS NULL) THEN
+    PERFORM pg_advisory_xact_lock(moonxd_lock_key('outbox.positions'));
+    -- Once only: beside a long transaction this passes all the versions that VACUUM may not remove.
+    ids := ARRAY(SELECT f.id FROM moonxd_outbox f WHERE f.position IS NULL ORDER BY f.id LIMIT most);
+    IF cardinality(ids) = 0 THEN
         RETURN;
     END IF;
-    PERFORM pg_advisory_xact_lock(moonxd_lock_key('outbox.positions'));
     -- The sequence is where an older version stopped; it is not advanced any more.
     SELECT greatest((SELECT max(o.position) FROM moonxd_outbox o), CASE WHEN s.is_called THEN s.last_value ELSE 0 END)
         INTO highest FROM moonxd_outbox_position s;
     UPDATE moonxd_outbox o SET position = highest + fresh.n
-        FROM (SELECT i.id, row_number() OVER (ORDER BY i.id) AS n
-            FROM (SELECT f.id FROM moonxd_outbox f WHERE f.position IS NULL ORDER BY f.id LIMIT most) i) fresh
-        WHERE o.id = fresh.id;
+        FROM unnest(ids) WITH ORDINALITY AS fresh (id, n) WHERE o.id = fresh.id;
 END $$;
 
 CREATE OR REPLACE FUNCTION moonxd_events(after bigint, most integer) RETURNS SETOF moonxd_outbox LANGUAGE plpgsql AS $$
@@ -95,7 +96,7 @@ BEGIN
         WHERE ((keep->>'unpublished')::boolean OR d.published_at IS NOT NULL)
             AND (d.created_at < outbox_before OR d.id <= newest - (keep->>'outbox_rows')::bigint)
             -- The highest position tells which one comes next.
-            AND d.position IS DISTINCT FROM (SELECT max(h.position) FROM moonxd_outbox h)
+            AND (d.position IS NULL OR d.position < (SELECT max(h.position) FROM moonxd_outbox h))
         ORDER BY d.id LIMIT most FOR UPDATE SKIP LOCKED);
     GET DIAGNOSTICS outbox = ROW_COUNT;
     RETURN json_build_object('history', history, 'operations', operations, 'outbox', outbox);
