@@ -267,7 +267,8 @@ class Daemon:
         with unix_listener(config.socket, mode=config.daemon.socket_mode) as listener:
             listeners = [listener]
             if config.http.listen is not None:
-                listeners += await tcp_listeners(str(config.http.listen))
+                has_token = config.http.token is not None
+                listeners += await tcp_listeners(str(config.http.listen), has_token=has_token)
             stop, patience = trio.Event(), trio.CancelScope(shield=True)
 
             async def serve(task_status: trio.TaskStatus[None]) -> None:

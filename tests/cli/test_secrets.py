@@ -50,6 +50,7 @@ def planted(redis: RedisServer, postgres: PostgresServer, kafka: KafkaServer) ->
         **{f"{name}_API_KEY": f"{MARK}-{name}" for name in ("COINGECKO", "DEXSCREENER", "BINANCE", "ONEINCH", "LIFI")},
         **{f"{name}_API_SECRET": f"{MARK}-{name}-2" for name in ("COINGECKO", "DEXSCREENER", "BINANCE")},
         "MOONXD_LIVE__HS256_SECRET": f"{MARK}-live-" + "x" * 40,
+        "MOONXD_HTTP__TOKEN": f"{MARK}-http-token",
         "MOONXD_CHAINS__READ_TIMEOUT_S": "2",
         "LOG_LEVEL": "debug",
     }  # fmt: skip
