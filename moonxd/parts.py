@@ -308,6 +308,7 @@ def _deps(
         scheduling=periodic.desk,
         history=ledger,
         frees_at=wiring.window_check(ledger, lambda: attempts.policy.guards),
+        gate=wiring.gate(site.config),
     )
 
 

@@ -148,6 +148,8 @@ class Relay:
     async def _publish(self, drain: Drain, open_sink: OpenSink) -> None:
         """Returns never; a producer that is broken or cannot be built is replaced."""
         while True:
+            # Without a broker nothing else would tell that the right to publish went to another daemon.
+            await drain.confirm()
             try:
                 async with open_sink() as sink:
                     self._partitions.clear()

@@ -105,6 +105,12 @@ def _conflicts(draft: Draft) -> Iterator[str]:
     for cert, key in _PAIRS:
         if (get(cert) is None) != (get(key) is None):
             yield f"{cert} and {key} belong together: set both or neither"
+    listen = get("http.listen")
+    if listen is not None and not listen.is_loopback and get("http.token") is None:
+        yield (
+            f"http.listen = '{listen}' must be a loopback address (127.0.0.1, [::1] or localhost) without http.token: "
+            "anybody who reaches the port could operate the daemon"
+        )
     if get("core_service.enabled") and not get("core_service.prefixes"):
         yield "core_service.enabled is true and core_service.prefixes is empty: name at least one"
     yield from _conflicting_logins(draft)
