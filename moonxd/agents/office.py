@@ -62,12 +62,13 @@ class Office:
             await trio.sleep(left)
 
     async def _stand(self) -> None:
-        asked, was_held = trio.current_time(), self.is_held
+        asked = trio.current_time()
         try:
             is_ours = await self._election.hold(self._name, self._ttl_s)
         except Transient as error:
             log.warning("%s", error, extra={"office": self._name})
             return
+        was_held = self.is_held  # only now: our time may have run out over the question
         self._ours_until = asked + self._ttl_s if is_ours else -math.inf
         if is_ours is not was_held:
             self._changed.set()
