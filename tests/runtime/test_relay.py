@@ -212,6 +212,46 @@ async def test_a_lost_hold_is_sought_again(autojump_clock: MockClock, monkeypatc
     assert world.broker.opened == 3
 
 
+async def test_a_hold_that_is_lost_at_once_is_not_sought_in_a_storm(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from moonxd.adapters.sqlite.publication import SqliteDrain
+
+    tries = 0
+
+    async def losing(self: SqliteDrain, after: int, limit: int) -> Any:
+        nonlocal tries
+        tries += 1
+        raise LeaseLost("the session is gone")
+
+    monkeypatch.setattr(SqliteDrain, "unpublished", losing)
+    world = World()
+    async with world.bench.running():
+        await trio.sleep(10)
+    assert 10 < tries <= 101
+    assert world.broker.opened == tries, "whoever lost it does not go on with a new producer"
+
+
+async def test_a_ledger_that_is_away_is_no_failure_of_the_broker(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from moonxd.adapters.sqlite.publication import SqliteDrain
+
+    async def away(self: SqliteDrain) -> None:
+        if trio.current_time() < 60:
+            raise Transient("the ledger is away")
+
+    monkeypatch.setattr(SqliteDrain, "confirm", away)
+    world = World()
+    await world.tell(1)
+    async with world.bench.running():
+        await trio.sleep(30)
+        assert world.numbers() == []
+        await world.published()
+    assert world.bench.told == []
+    assert not world.bench.meter.errors
+
+
 # ---- flushing ------------------------------------------------------------------------------------------------------
 
 
