@@ -43,6 +43,10 @@ class Restarts(msgspec.Struct, frozen=True, kw_only=True):
         return full * (0.5 + 0.5 * rand)
 
 
+#: For parts that depend on what comes and goes, as brokers do: never given up.
+FOR_EVER = Restarts(most=1_000_000)
+
+
 class Child(msgspec.Struct, frozen=True, kw_only=True):
     """One supervised part."""
 
