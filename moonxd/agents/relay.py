@@ -41,6 +41,8 @@ PAGE = 500
 LINGER_S = 0.015
 #: Seconds without a commit after which the outbox is looked at all the same.
 IDLE_S = 5.0
+#: Bytes of events made into messages between two looks at what else the loop has to do; about two milliseconds.
+SLICE_BYTES = 256 * 1024
 #: (kind, message, severity, metadata): who has to know is told.
 Notify = Callable[[str, str, str, dict[str, Any]], None]
 OpenSink = Callable[[], AbstractAsyncContextManager[Sink]]
@@ -248,7 +250,12 @@ class Relay:
     ) -> list[tuple[StoredEvent, Message]]:
         """What `page` becomes; an event that is no event is parked."""
         batch: list[tuple[StoredEvent, Message]] = []
+        size = 0
         for stored in page:
+            size += len(stored.event.body)
+            if size > SLICE_BYTES:
+                size = 0
+                await trio.lowlevel.checkpoint()
             topic = self._topics.get(stored.event.topic, stored.event.topic)
             try:
                 main = message_of(stored, topic, await sink.partition(topic, stored.event.key))
