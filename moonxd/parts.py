@@ -37,7 +37,7 @@ from .publishing import Publishing
 from .scheduling import PeriodicSyncs
 from .sources import Sources
 from .statistics import Bureau, Statistics
-from .supervisor import Child, Supervisor
+from .supervisor import FOR_EVER, Child, Supervisor
 from .telemetry import Telemetry
 from .version import VERSION
 from .wiring import Database, SharedIsland
@@ -138,7 +138,7 @@ def assemble(site: Site) -> Parts:
         periodic=periodic,
         publishing=publishing,
         listening=listening,
-        island=None if island is None else Child(name="island", body=island.run, critical=False),
+        island=None if island is None else Child(name="island", body=island.run, critical=False, restarts=FOR_EVER),
         pruner=wiring.pruner(config, site.ledger),
         alarm=wiring.failure_alarm(config, site.ledger, site.notices),
         announcer=announcer,

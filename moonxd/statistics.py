@@ -85,7 +85,14 @@ class Statistics:
         self._telemetry = telemetry
         self._children_now = children_now
         self._office = Office(wiring.election(config, redis, worker), "statistics")
-        self._newsroom = Newsroom(archive, ledger, wiring.WallClock(), section.news.thresholds, version=VERSION)
+        self._newsroom = Newsroom(
+            archive,
+            ledger,
+            wiring.WallClock(),
+            section.news.thresholds,
+            version=VERSION,
+            term=lambda: self._office.terms,
+        )
         self._markets = Markets(
             wiring.market_figures(config, transport, breakers), [chain.id for chain in config.enabled_chains]
         )
