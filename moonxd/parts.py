@@ -280,6 +280,7 @@ def _sampler(site: Site, hands: Hands, publishing: Publishing) -> Sampler:
         state=site.state,
         breakers=site.breakers.views,
         outbox=publishing.view,
+        database=site.ledger.ping,
     )
 
 

@@ -15,6 +15,7 @@ from ..domain.ledger import Event
 from ..domain.stats import Round
 from ..domain.stats_change import Due, Thresholds, Told, after, due, told_before
 from ..domain.stats_event import Teller
+from ..log import log_once_per
 from ..ports import Clock, LedgerUpkeep, StatsArchive
 
 log = logging.getLogger("moonxd.stats")
@@ -89,7 +90,7 @@ class Newsroom:
         try:
             await self._ledger.tell(events)
         except MoonxdError as error:
-            log.warning("statistics are not told now: %s", error, extra={"events": len(events)})
+            log_once_per(60.0, log, logging.WARNING, "statistics wait to be told: %s", error, key=str(error))
             return False
         return True
 

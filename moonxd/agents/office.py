@@ -77,9 +77,8 @@ class Office:
             self.terms += is_ours
             self._changed.set()
             self._changed = trio.Event()
-            log.info(
-                "the office %s is %s", self._name, "ours" if is_ours else "another's", extra={"office": self._name}
-            )
+            who = "this daemon" if is_ours else "another daemon"
+            log.info("%s is in charge of %s", who, self._name, extra={"office": self._name})
 
     async def _leave(self) -> None:
         if not self.is_held:
