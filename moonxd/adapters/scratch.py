@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 import tempfile
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 from typing import BinaryIO
 from zlib import crc32
@@ -76,13 +76,7 @@ class FileScratch:
 @asynccontextmanager
 async def open_scratch(shares: int) -> AsyncIterator[FileScratch]:
     """In the folder for temporary files. At most one share at a time is read into memory."""
-    with tempfile.TemporaryDirectory(prefix="moonxd-verify-") as name:
+    with tempfile.TemporaryDirectory(prefix="moonxd-verify-") as name, ExitStack() as opened:
         folder = Path(name)
-        files: list[BinaryIO] = []
-        try:
-            for number in range(shares):
-                files.append((folder / str(number)).open("w+b"))
-            yield FileScratch(files, folder)
-        finally:
-            for file in files:
-                file.close()
+        files = [opened.enter_context((folder / str(number)).open("w+b")) for number in range(shares)]
+        yield FileScratch(files, folder)

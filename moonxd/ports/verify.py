@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Protocol
 from uuid import UUID
 
-from ..domain.ledger import StoredEvent
+from ..domain.ledger import DeadLetter, Page, StoredEvent
 from ..domain.verify import Row
 
 
@@ -23,6 +23,14 @@ class Records(Protocol):
 
     async def unplaced(self, limit: int) -> tuple[StoredEvent, ...]:
         """The oldest events that no reader has given a position yet; theirs is 0."""
+        ...
+
+    async def newest(self) -> int:
+        """The position given last; 0 when none was."""
+        ...
+
+    async def letters(self, queue: str, *, limit: int, after: Page | None) -> tuple[DeadLetter, ...]:
+        """Copies of dead letters, newest first; `after` is where the page before ended."""
         ...
 
 

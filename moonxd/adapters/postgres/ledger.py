@@ -241,7 +241,7 @@ class PostgresLedger:
 
     def records(self) -> PostgresRecords:
         """Everything in it, for whoever compares it with the other stores."""
-        return PostgresRecords(self._ask)
+        return PostgresRecords(self._ask, self)
 
     def breakers(self) -> PostgresBreakers:
         """Where the states of breakers are kept, in the same database."""

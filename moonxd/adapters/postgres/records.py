@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
+from typing import Protocol
 from uuid import UUID
 
-from ...domain.ledger import StoredEvent
+from ...domain.ledger import DeadLetter, Page, StoredEvent
 from ...domain.verify import Row
 from ...domain.verify.facts import of_row
 from . import wire
@@ -29,11 +30,26 @@ _UNPLACED = (
 _FIRST = UUID(int=0)
 
 
+class Whole(Protocol):
+    """What the ledger answers itself."""
+
+    async def newest(self) -> int: ...
+
+    async def letters(self, queue: str, *, limit: int, after: Page | None) -> tuple[DeadLetter, ...]: ...
+
+
 class PostgresRecords:
     """See ports.Records. `ask` runs a statement on any connection."""
 
-    def __init__(self, ask: Ask) -> None:
+    def __init__(self, ask: Ask, ledger: Whole) -> None:
         self._ask = ask
+        self._ledger = ledger
+
+    async def newest(self) -> int:
+        return await self._ledger.newest()
+
+    async def letters(self, queue: str, *, limit: int, after: Page | None) -> tuple[DeadLetter, ...]:
+        return await self._ledger.letters(queue, limit=limit, after=after)
 
     async def rows(self, after: UUID | None, limit: int, *, since: float | None = None) -> tuple[Row, ...]:
         created = datetime.fromtimestamp(since or 0.0, UTC)

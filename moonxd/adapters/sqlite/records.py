@@ -1,4 +1,4 @@
-"""ports.Records and the dead letters on SQLite, beside a daemon that works or without one. Changes nothing."""
+"""ports.Records on SQLite, beside a daemon that works or without one. Changes nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from uuid import UUID
 import trio
 
 from ...domain.errors import ConfigError
-from ...domain.ledger import DeadLetter, LetterFilter, Page, StoredEvent
+from ...domain.ledger import DeadLetter, Page, StoredEvent
 from ...domain.verify import Row
 from ...domain.verify.facts import of_row
 from ...ports import ANY_LETTER
@@ -53,10 +53,8 @@ class SqliteRecords:
     async def newest(self) -> int:
         return await self._thread.read(reads.newest_position)
 
-    async def letters(
-        self, queue: str, *, limit: int = 50, wanted: LetterFilter = ANY_LETTER, after: Page | None = None
-    ) -> tuple[DeadLetter, ...]:
-        return await self._thread.read(lambda db: upkeep.letters(db, queue, wanted, after, limit))
+    async def letters(self, queue: str, *, limit: int, after: Page | None) -> tuple[DeadLetter, ...]:
+        return await self._thread.read(lambda db: upkeep.letters(db, queue, ANY_LETTER, after, limit))
 
 
 @asynccontextmanager

@@ -279,6 +279,11 @@ class _Wallet(msgspec.Struct, rename="camel"):
 _NUMBERS = re.compile(rb'"sequence":(\d+),"partition":(?:\d+|null),?')
 
 
+def sequence_of(received: Received) -> int | None:
+    numbers = _NUMBERS.search(received.value or b"")
+    return None if numbers is None else int(numbers[1])
+
+
 def correlation(body: bytes) -> UUID | None:
     try:
         return msgspec.json.decode(body, type=_Envelope).metadata.correlation_id
