@@ -101,8 +101,7 @@ def _is_live(config: Any) -> bool:
     """Whether a daemon works on the same stores. Raises ConfigError when the one that answers works on others."""
     from ..api import calls
     from ..api.client import ClientError
-    from ..domain.errors import ConfigError
-    from ..wiring.verify import ledger_name
+    from ..wiring.verify import assert_same
     from .output import connect
 
     try:
@@ -110,12 +109,7 @@ def _is_live(config: Any) -> bool:
             found = daemon.call(calls.status()).daemon
     except ClientError:
         return False
-    ours, embedded = ledger_name(config), not config.redis.is_external
-    if found.database != ours or (found.redis == "embedded") != embedded:
-        raise ConfigError(
-            f"the daemon here works with the ledger {found.database} and Redis {found.redis}, this configuration with "
-            f"{ours} and {'embedded' if embedded else 'another Redis'}: give verify the daemon's own configuration"
-        )
+    assert_same(config, found)
     return True
 
 

@@ -10,6 +10,7 @@ from ..adapters.bullmq.queue import BullQueue
 from ..adapters.redis.client import RedisSettings, open_redis
 from ..adapters.redis.embedded import InUse, embedded_redis, socket_path_for
 from ..adapters.scratch import open_scratch
+from ..api.schema import Daemon as Identity
 from ..config import Config
 from ..domain.errors import ConfigError
 from ..domain.verify import Claim, Report
@@ -56,6 +57,16 @@ async def run_verify(
             grace_s=_ORPHAN_FACTOR * (worker.lock_s + worker.stalled_interval_s) + 2 * worker.janitor_interval_s,
         )
         return await verify(stores, plan)
+
+
+def assert_same(config: Config, daemon: Identity) -> None:
+    """Raises ConfigError when the daemon that answers here works with other stores than `config` names."""
+    ours = (ledger_name(config), "another Redis" if config.redis.is_external else "embedded")
+    if daemon.database != ours[0] or (daemon.redis == "embedded") == config.redis.is_external:
+        raise ConfigError(
+            f"the daemon here works with the ledger {daemon.database} and Redis {daemon.redis}, this configuration "
+            f"with {ours[0]} and {ours[1]}: give verify the daemon's own configuration"
+        )
 
 
 @asynccontextmanager

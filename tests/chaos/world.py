@@ -6,9 +6,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable
 
+import msgspec
+
 from moonxd.api import calls
 from moonxd.api.client import ClientError
 from moonxd.api.messages import EnqueueRequest, EventView
+from moonxd.domain.verify import Report
 from tests.services.daemon import DaemonProcess, until
 
 #: A dead worker's jobs come back soon: lock and stalled check at their shortest.
@@ -51,6 +54,15 @@ def events(daemon: DaemonProcess) -> list[EventView]:
 def completed(daemon: DaemonProcess) -> Counter[str]:
     """Committed syncs per wallet, as the outbox tells."""
     return Counter(event.wallet for event in events(daemon) if event.type == "sync.completed")
+
+
+def assert_verified(daemon: DaemonProcess, jobs: Iterable[str] = ()) -> Report:
+    """`moonxd verify` finds no fault; `jobs`: lines that say which jobs must be accounted for."""
+    listed = daemon.state / "jobs.list"
+    listed.write_text("".join(f"{line}\n" for line in jobs), "utf-8")
+    done = daemon.run("verify", "--json", "--jobs", str(listed))
+    assert done.returncode == 0, done.stdout[:5000] + done.stderr[-5000:]
+    return msgspec.json.decode(done.stdout, type=Report)
 
 
 def await_all(daemon: DaemonProcess, count: int, within_s: float) -> None:

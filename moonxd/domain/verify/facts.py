@@ -26,7 +26,7 @@ UNFINISHED = frozenset(
 ENDED = ("completed", "failed", "cancelled")
 
 
-class Row(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=True):
+class Row(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=True, tag_field="fact"):
     """A row of `sync_operations`, under the names of its columns. Times are unix seconds."""
 
     id: UUID
@@ -56,7 +56,7 @@ class Row(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=True):
         return bool(self.queue)
 
 
-class Told(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=True):
+class Told(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=True, tag_field="fact"):
     """A row of the outbox."""
 
     id: UUID
@@ -71,7 +71,7 @@ class Told(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=True)
     body: bytes | None
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=True):
+class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=True, tag_field="fact"):
     """A message on a topic that was an event of ours."""
 
     id: UUID
@@ -83,7 +83,7 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=Tru
     digest: bytes
 
 
-class Held(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=True):
+class Held(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=True, tag_field="fact"):
     """A job that ended, as the queue still holds it. `finished_at`: unix seconds."""
 
     job_id: str
@@ -98,14 +98,14 @@ class Held(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=True)
     finished_at: float
 
 
-class Letter(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=True):
+class Letter(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=True, tag_field="fact"):
     """The ledger's copy of a dead letter."""
 
     job_id: str
     timestamp: int
 
 
-class Claim(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=True):
+class Claim(msgspec.Struct, frozen=True, kw_only=True, array_like=True, tag=True, tag_field="fact"):
     """A job that its producer says it added. `timestamp`: epoch ms, as the job has it."""
 
     job_id: str
