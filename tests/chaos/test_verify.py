@@ -26,14 +26,14 @@ SYNCS, WALLETS = 5000, 1000
 
 async def produce(redis_url: str, count: int) -> list[str]:
     """`count` jobs of a producer that keeps its own list: a line per job."""
-    keep_all = JobOptions(attempts=20, raw={"attempts": 20})
+    options = JobOptions(attempts=20)
     jobs = [
         NewJob(
             name="portfolio-sync",
             id=f"sync-{number}",
             timestamp=int(time.time() * 1000),
             data={"userId": f"user-{number % 50}", "walletAddress": wallet(number % WALLETS)},
-            options=keep_all,
+            options=options,
         )
         for number in range(count)
     ]
@@ -43,11 +43,12 @@ async def produce(redis_url: str, count: int) -> list[str]:
 
 
 def ended(*daemons: DaemonProcess) -> int:
-    """Jobs that are done, as whichever daemon answers tells."""
+    """Jobs that are done, as whichever daemon answers tells. The queue itself keeps the last hundred."""
     for daemon in daemons:
         snapshot = daemon.snapshot()
         if snapshot is not None and snapshot.queue.fresh:
-            return snapshot.queue.completed + snapshot.queue.failed
+            queue = snapshot.queue
+            return SYNCS - queue.waiting - queue.prioritized - queue.active - queue.delayed - queue.paused
     return 0
 
 
@@ -67,7 +68,7 @@ def test_broker_relay_and_database_die_while_5000_syncs_run(
     postgres, kafka = start_postgres(("synchronous_commit=on",)), start_kafka()
     shared = {
         **simulator.env, **QUICK, "REDIS_URL": redis_url, "DATABASE_URL": postgres.tcp_dsn,
-        "KAFKA_BROKERS": kafka.address(), "MOONXD_WORKER__MAX_STALLED": "100", "MOONXD_WORKER__CONCURRENCY": "20",
+        "KAFKA_BROKERS": kafka.address(), "ENABLED_CHAINS": "ethereum", "MOONXD_WORKER__MAX_STALLED": "100", "MOONXD_WORKER__CONCURRENCY": "20",
     }  # fmt: skip
     daemons = [start_daemon({**shared, "MOONXD_DAEMON__WORKER_NAME": name}) for name in ("first", "second")]
     jobs = trio.run(produce, redis_url, SYNCS)
@@ -105,7 +106,8 @@ def test_broker_relay_and_database_die_while_5000_syncs_run(
     until(lambda: _unpublished(daemons[0]) == 0, "everything is published", 60, explain)
     report = assert_verified(daemons[0], jobs)
     assert report.read["claimed jobs"] == SYNCS
-    assert report.read["completed jobs"] == SYNCS
+    assert report.read["completed jobs"] <= 100, "the queue has forgotten the others"
+    assert report.read["operations"] == SYNCS
     assert report.read["records"] >= report.read["events"] >= 3 * SYNCS
 
 

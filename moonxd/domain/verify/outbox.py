@@ -19,7 +19,6 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True):
     #: Events of changes since then are there (unix seconds); None: all that ever were.
     complete_since: float | None = None
     first_position: int = 1
-    newest: int = 0
     unpublished: int = 0
 
 
@@ -32,12 +31,14 @@ class Watch:
         self._newest = newest
         self._last: StoredEvent | None = None
         self._first: StoredEvent | None = None
+        self._unplaced: StoredEvent | None = None
         self._unpublished = 0
 
     def feed(self, page: Iterable[StoredEvent]) -> Iterator[Finding]:
         for stored in page:
             self._unpublished += stored.published_at is None
             if not stored.position:
+                self._unplaced = self._unplaced or stored
                 continue
             if self._last is None:
                 self._first = stored
@@ -62,15 +63,17 @@ class Watch:
         return by_age or by_count
 
     def standing(self) -> Standing:
-        first, last = self._first, self._last
-        if first is None or last is None:
-            # Nothing there: nothing can be missed in it, unless nothing was ever written.
-            return Standing(complete_since=self._now if self._newest else None, newest=self._newest)
-        is_whole = first.position == 1
+        first = self._first or self._unplaced
+        if first is None:
+            # Nothing is there, so nothing can be missed in it, unless nothing was ever to be removed.
+            since: float | None = self._now
+        else:
+            since = first.created_at.timestamp() + MARGIN_S
+        if not self._removes or (first is not None and first.position == 1):
+            since = None
         return Standing(
-            complete_since=None if is_whole else first.created_at.timestamp() + MARGIN_S,
-            first_position=first.position,
-            newest=last.position,
+            complete_since=since,
+            first_position=first.position if first is not None else 1,
             unpublished=self._unpublished,
         )
 
