@@ -68,7 +68,8 @@ def test_broker_relay_and_database_die_while_5000_syncs_run(
     postgres, kafka = start_postgres(("synchronous_commit=on",)), start_kafka()
     shared = {
         **simulator.env, **QUICK, "REDIS_URL": redis_url, "DATABASE_URL": postgres.tcp_dsn,
-        "KAFKA_BROKERS": kafka.address(), "ENABLED_CHAINS": "ethereum", "MOONXD_WORKER__MAX_STALLED": "100", "MOONXD_WORKER__CONCURRENCY": "20",
+        "KAFKA_BROKERS": kafka.address(), "ENABLED_CHAINS": "ethereum",
+        "MOONXD_WORKER__MAX_STALLED": "100", "MOONXD_WORKER__CONCURRENCY": "20",
     }  # fmt: skip
     daemons = [start_daemon({**shared, "MOONXD_DAEMON__WORKER_NAME": name}) for name in ("first", "second")]
     jobs = trio.run(produce, redis_url, SYNCS)

@@ -86,6 +86,7 @@ def assert_each_once(daemon: DaemonProcess, count: int) -> None:
     assert not [event.body for event in told if event.type == "sync.failed"]
     assert len({event.id for event in told}) == len(told)
     until(lambda: not open_operations(daemon), "audit rows are closed", 20)
+    assert_verified(daemon)
 
 
 def open_operations(daemon: DaemonProcess) -> list[str]:

@@ -25,7 +25,7 @@ from moonxd.control.story import Story
 from moonxd.domain.chain import CHAINS, Chain
 from moonxd.domain.errors import Transient
 from moonxd.domain.guard import Guards, Window
-from moonxd.domain.job import Backoff, JobOptions, JobState, NewJob
+from moonxd.domain.job import Backoff, Job, JobOptions, JobState, NewJob
 from moonxd.domain.ledger import Operation
 from moonxd.domain.portfolio import PriceLookup
 from moonxd.domain.token import ChainSnapshot, Price, TokenBalance, TokenMeta, TokenRef
@@ -185,3 +185,19 @@ async def working(consumer: Consumer, queue: BullQueue) -> AsyncIterator[trio.Ca
         nursery.start_soon(partial(run_stalled_checker, queue, interval_s=0.2))
         yield nursery.cancel_scope
         nursery.cancel_scope.cancel()
+
+
+async def crash(site: Site, attempts: Attempts, queue: BullQueue) -> Job:
+    """A worker takes a job, is admitted, and is never heard of again."""
+    claim = await queue.claim()
+    assert claim.job is not None
+    close = site.ledger.close
+
+    async def dead(ending: Any) -> None:
+        """The process is gone before it could write anything."""
+
+    site.ledger.close = dead  # type: ignore[method-assign]
+    with trio.move_on_after(0.2):
+        await attempts(claim.job)
+    site.ledger.close = close  # type: ignore[method-assign]
+    return claim.job

@@ -3,41 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from typing import Any
 
 import msgspec
+import pytest
 import trio
 
-from moonxd.adapters.bullmq.queue import BullQueue
+from moonxd.adapters.scratch import open_scratch
+from moonxd.adapters.sqlite.records import open_sqlite_records
 from moonxd.agents.janitor import Janitor
-from moonxd.domain.job import Backoff, Job, JobOptions, JobState
-from moonxd.domain.ledger import Operation
+from moonxd.domain.job import Backoff, JobOptions, JobState
+from moonxd.domain.ledger import Operation, Retention
 from moonxd.domain.rebuild import COLUMNS, Rebuilt, rebuild
+from moonxd.verifying import Plan, Stores, verify
 from moonxd.wiring import WallClock
-from moonxd.worker.attempt import Attempts
-from tests.runtime.story_world import Site, opened, site, until, wallet, working
+from tests.runtime.story_world import Site, crash, opened, site, until, wallet, working
 from tests.services.event_schemas import assert_valid
 
 __all__ = ["opened", "site"]
 
 
-async def _crash(site: Site, attempts: Attempts, queue: BullQueue) -> Job:
-    """A worker takes a job, is admitted, and is never heard of again."""
-    claim = await queue.claim()
-    assert claim.job is not None
-    close = site.ledger.close
-
-    async def dead(ending: Any) -> None:
-        """The process is gone before it could write anything."""
-
-    site.ledger.close = dead  # type: ignore[method-assign]
-    with trio.move_on_after(0.2):
-        await attempts(claim.job)
-    site.ledger.close = close  # type: ignore[method-assign]
-    return claim.job
-
-
-async def test_replaying_the_events_rebuilds_the_table(site: Site) -> None:
+async def test_replaying_the_events_rebuilds_the_table(site: Site, request: pytest.FixtureRequest) -> None:
     slow = {10, 11, 13, 14, 15}
     site.chain.takes = {wallet(number): 30.0 for number in slow}
     site.chain.fails = {wallet(2): 99, wallet(3): 1, wallet(12): 99}
@@ -45,9 +32,9 @@ async def test_replaying_the_events_rebuilds_the_table(site: Site) -> None:
     # Two crashes before anybody else works: one job comes back, the other is lost with its queue.
     _, dead, dead_queue = site.worker("dead")
     await site.add(14)
-    again = await _crash(site, dead, dead_queue)
+    again = await crash(site, dead, dead_queue)
     await site.add(15)
-    lost = await _crash(site, dead, dead_queue)
+    lost = await crash(site, dead, dead_queue)
     await site._redis.call("DEL", f"bull:mixed:{lost.id}", f"bull:mixed:{lost.id}:lock")
     await site._redis.call("LREM", "bull:mixed:active", "0", lost.id)
     del site.chain.takes[wallet(14)]
@@ -99,6 +86,7 @@ async def test_replaying_the_events_rebuilds_the_table(site: Site) -> None:
         nursery.cancel_scope.cancel()
 
     bodies = await site.bodies()
+    await _assert_verified(site, request)
     rows = {row.id: row for row in await site.ledger.operations(limit=500)}
     rebuilt = rebuild(bodies)
     assert {key: _row(row) for key, row in rebuilt.items()} == {key: _row(row) for key, row in rows.items()}
@@ -121,6 +109,19 @@ async def test_replaying_the_events_rebuilds_the_table(site: Site) -> None:
         assert_valid(one)
     assert b"PLANTED-KEY" not in b"".join(bodies)
     _assert_order(decoded)
+
+
+async def _assert_verified(site: Site, request: pytest.FixtureRequest) -> None:
+    async with AsyncExitStack() as stack:
+        if hasattr(site.ledger, "records"):
+            records = site.ledger.records()
+        else:
+            path = request.getfixturevalue("tmp_path") / "ledger.db"
+            records = await stack.enter_async_context(open_sqlite_records(path))
+        scratch = await stack.enter_async_context(open_scratch(4))
+        plan = Plan(queue="mixed", keep=Retention(), places={})
+        report = await verify(Stores(queue=site.queue, records=records, scratch=scratch), plan)
+        assert report.found == ()
 
 
 def _entered(site: Site, number: int) -> Any:

@@ -16,6 +16,7 @@ from moonxd.adapters.island.kafka.topic import open_kafka_topic
 from moonxd.adapters.island.loop import open_island
 from moonxd.api import calls
 from moonxd.api.schema import Child, Outbox
+from tests.chaos.world import assert_verified
 from tests.services.daemon import DaemonProcess, StartDaemon, until
 from tests.services.kafka import KafkaServer
 from tests.services.simulator import SimulatorProcess
@@ -118,6 +119,7 @@ def test_jobs_go_on_without_a_broker_and_it_is_said(
     wallets = {one["walletAddress"] for one in published(kafka, "syncs") if one["type"] == "sync.completed"}
     assert wallets == set(map(wallet, range(6)))
     assert [one["data"]["alertType"] for one in published(kafka, "system.alerts")].count("kafka_failing") == 2
+    assert_verified(daemon)
 
 
 def _metrics(daemon: DaemonProcess) -> bytes:

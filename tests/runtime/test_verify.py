@@ -28,7 +28,7 @@ from moonxd.domain.verify import Claim, Report
 from moonxd.ports import Records, Sink
 from moonxd.verifying import Plan, Stores, verify
 from tests.runtime.relay_world import sync_event
-from tests.runtime.story_world import Site, opened, site, wallet, working
+from tests.runtime.story_world import Site, crash, opened, site, until, wallet, working
 from tests.services.kafka import KafkaServer
 
 __all__ = ["opened", "site"]
@@ -120,7 +120,7 @@ async def staged(site: Site, request: pytest.FixtureRequest) -> AsyncIterator[St
         jobs = []
         async with working(consumer, queue):
             for number in range(1, SYNCS + 1):
-                jobs.append(await site.add(number, told=number % 2 == 0))
+                jobs.append(await site.add(number))
                 await site.is_at(jobs[-1], JobState.COMPLETED)
         rows = await site.rows()
         operations = [str(rows[wallet(number)].id) for number in range(1, SYNCS + 1)]
@@ -175,8 +175,6 @@ async def test_jobs_that_are_nowhere(stage: Stage) -> None:
 
 
 async def _await_announced(site: Site, count: int) -> None:
-    from tests.runtime.story_world import until
-
     async def told() -> bool:
         bodies = [msgspec.json.decode(body) for body in await site.bodies()]
         return sum(one["type"] == "sync.queued" for one in bodies) >= SYNCS + count
@@ -225,18 +223,12 @@ async def test_what_is_still_to_be_done_is_no_fault(stage: Stage) -> None:
     _, dead, dead_queue = stage.site.worker("dead")
     stage.site.chain.takes[wallet(8)] = 30.0
     await stage.site.add(8)
-    await _crash(stage.site, dead, dead_queue)
+    await crash(stage.site, dead, dead_queue)
     for is_live in (False, True):
         assert await stage.found(is_live=is_live, grace_s=30) == {}
     # It has been so for too long, though a daemon works.
     assert set(await stage.found(is_live=True, now=lambda: time.time() + 100, grace_s=30)) == {"stuck-running"}
     assert await stage.found(is_live=False, now=lambda: time.time() + 100, grace_s=30) == {}
-
-
-async def _crash(site: Site, attempts: Any, queue: Any) -> None:
-    from tests.runtime.test_events_rebuild import _crash as crash
-
-    await crash(site, attempts, queue)
 
 
 async def test_a_dead_letter_that_is_gone(stage: Stage) -> None:
@@ -263,9 +255,6 @@ async def test_an_ended_operation_that_nobody_was_told_of(stage: Stage) -> None:
     found = await stage.found()
     assert found["no-event"] == [stage.operations[1]]
     assert len(found["gap"]) == 1
-    # What was removed for its age is missed by nobody.
-    report = await stage.look()
-    assert not report.ok
 
 
 async def test_what_was_removed_for_its_age_is_missed_by_nobody(stage: Stage) -> None:
@@ -347,7 +336,8 @@ async def test_records_that_were_changed(published: Stage) -> None:
     broker, stored = _broker(published), (await _events(published))[-1]
     assert await published.found() == {}
     again = await broker.message(stored)
-    await broker.sink.send([again, again])
+    await broker.sink.send([again])
+    await broker.sink.send([again])
     # Once more, byte for byte: at least once is what was promised.
     report = await published.look()
     assert [(found.kind, found.count, found.is_fault) for found in report.found] == [("repeated-record", 2, False)]
