@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
+
 from .calls import Call
 from .messages import Message
 
@@ -45,7 +47,7 @@ class ChainView(Message, frozen=True, kw_only=True):
     gas_price_wei: int | None
     endpoints: tuple[EndpointView, ...]
     reorgs: int
-    volume_24h_usd: Decimal | None
+    volume_24h_usd: Decimal | None = msgspec.field(name="volume24hUsd")
     tvl_usd: Decimal | None
 
 
