@@ -291,6 +291,7 @@ def _deps(
     return Deps(
         queue_name=queue.name,
         worker=site.worker,
+        service=site.config.daemon.service_name,
         queue_admin=queue,
         ledger=ledger,
         letters=ledger,

@@ -107,7 +107,7 @@ class Statistics:
             (ServiceHealthOf([self._parts_now]), HEALTH_CRON, HEALTH_TIMEOUT_S),
         )
         self._rounds = tuple(self._rounds_of(*line) for line in table)
-        self.desk = deps.Statistics(archive=archive, collectors=self.view)
+        self.desk = deps.Statistics(archive=archive, collectors=self.view, costs=wiring.cost_statement(config))
 
     def children(self) -> tuple[Child, ...]:
         return (

@@ -113,13 +113,14 @@ class CollectorView(Message, frozen=True, kw_only=True):
 
 
 class OverviewReply(Message, frozen=True, kw_only=True):
-    """`atMs` None: no overview was built yet."""
+    """`atMs` None: no overview was built yet. `costs`: sentences about units a day at metered endpoints."""
 
     at_ms: int | None
     status: str
     chains: tuple[ChainView, ...]
     bridges: tuple[BridgeView, ...]
     collectors: tuple[CollectorView, ...]
+    costs: tuple[str, ...] = ()
 
 
 def chains(*, since: str | float | None = None, step: float | None = None) -> Call[ChainsReply]:

@@ -75,6 +75,7 @@ class StatsDesk:
                 chains=() if found is None else tuple(_view(row, ChainView) for row in found.chains),
                 bridges=() if found is None else tuple(_view(row, BridgeView) for row in found.bridges),
                 collectors=statistics.collectors(),
+                costs=statistics.costs,
             )
         )
 
