@@ -58,8 +58,14 @@ class Office:
 
     async def _lost(self) -> None:
         """Return when it is not ours any more."""
-        while (left := self._ours_until - trio.current_time()) > 0:  # noqa: ASYNC110 (nothing happens when time is up)
-            await trio.sleep(left)
+        while self.is_held:
+            # Renewed it is held for longer; another's, or left, it is not held at once.
+            with trio.move_on_at(self._ours_until):
+                await self._changed.wait()
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
 
     async def _stand(self) -> None:
         asked, was_held = trio.current_time(), self.is_held
@@ -70,8 +76,7 @@ class Office:
             return
         self._ours_until = asked + self._ttl_s if is_ours else -math.inf
         if is_ours is not was_held:
-            self._changed.set()
-            self._changed = trio.Event()
+            self._tell()
             log.info(
                 "the office %s is %s", self._name, "ours" if is_ours else "another's", extra={"office": self._name}
             )
@@ -80,6 +85,7 @@ class Office:
         if not self.is_held:
             return
         self._ours_until = -math.inf
+        self._tell()
         with trio.CancelScope(shield=True, deadline=trio.current_time() + LEAVE_S):
             try:
                 await self._election.leave(self._name)
