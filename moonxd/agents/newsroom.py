@@ -30,6 +30,9 @@ class Newsroom:
         self._thresholds = thresholds
         self._version = version
         self._told: Told | None = None
+        #: Whether the ledger took what it was told last, None before; and why not.
+        self.is_heard: bool | None = None
+        self.trouble: str | None = None
 
     async def keep(self, collector: str, found: Round) -> None:
         """Tell what is news of `found`, then archive it. Raises what the archive raises."""
@@ -76,7 +79,9 @@ class Newsroom:
             await self._ledger.tell(events)
         except Transient as error:
             log.warning("statistics are not told now: %s", error, extra={"events": len(events)})
+            self.is_heard, self.trouble = False, str(error)
             return False
+        self.is_heard, self.trouble = True, None
         return True
 
     def _now_ms(self) -> int:

@@ -58,6 +58,8 @@ class Broken(Exception):
 class Breakable(Supervisor):
     """The supervisor, with a way to make the body of a child raise."""
 
+    daemon: Daemon
+
     def __init__(self, nursery: trio.Nursery, stop: trio.Event, on_restart: Callable[[str], None]) -> None:
         super().__init__(nursery, stop, on_restart)
         self._bombs: dict[str, trio.Event] = {}
@@ -92,6 +94,7 @@ async def running(environ: dict[str, str], state: Path) -> AsyncIterator[Breakab
         daemon = Daemon(loaded.config, lambda: loaded, logging_now)
         async with trio.open_nursery() as nursery:
             supervisor = Breakable(nursery, daemon.stop, daemon.telemetry.child_restarted)
+            supervisor.daemon = daemon
             nursery.start_soon(daemon.run, supervisor, started.set)
             with trio.fail_after(60):
                 await started.wait()

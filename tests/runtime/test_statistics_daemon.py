@@ -115,9 +115,17 @@ def test_all_of_it_is_collected_kept_shown_and_told(start_daemon: StartDaemon, s
         assert counted["moonxd_stats_collection_seconds_count", job] >= 3
     assert counted["moonxd_stats_samples_waiting",] == 0
 
+    assert counted["moonxd_chain_status", "bsc", "healthy"] == 1
+    assert counted["moonxd_chain_block_time_seconds", "ethereum"] == pytest.approx(12, rel=0.01)
+    assert 0 <= counted["moonxd_chain_head_age_seconds", "polygon"] < 15
+    assert any(key[:2] == ("moonxd_bridge_latency_seconds", "LI.FI") for key in counted)
+
+    until(lambda: told(daemon, "stats.health_check"), "the daemon's own health is told", 60)
     events = told(daemon)
     for event in events:
         assert_valid(event)
+    (health, *_) = told(daemon, "stats.health_check")
+    assert health["data"]["status"] == "healthy"
     count = Counter(event["type"] for event in events)
     assert count["stats.collection_started"] >= 10
     assert count["stats.collection_completed"] >= 10
