@@ -49,6 +49,8 @@ class ChainView(Message, frozen=True, kw_only=True):
     reorgs: int
     volume_24h_usd: Decimal | None = msgspec.field(name="volume24hUsd")
     tvl_usd: Decimal | None
+    #: What is usual for the chain, as learned over a week.
+    usual_block_time_s: float | None = None
 
 
 class BridgeView(Message, frozen=True, kw_only=True):
