@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import time
 from collections import Counter
@@ -16,7 +17,9 @@ from prometheus_client.parser import text_string_to_metric_families
 from moonxd.api import calls
 from moonxd.api import stats as stats_calls
 from moonxd.api.stats import BridgeView, ChainView, CollectorView, OverviewReply
+from moonxd.domain.chain import CHAINS as CHAINS_BY_ID
 from tests.cli.test_serve import cli
+from tests.services.anvil import AnvilChain
 from tests.services.daemon import DaemonProcess, StartDaemon, until
 from tests.services.event_schemas import assert_valid
 from tests.services.redis import RedisServer
@@ -178,6 +181,44 @@ def test_a_chain_that_stands_still_is_told_and_recovers(start_daemon: StartDaemo
     assert [word for word, last in zip(words, [None, *words], strict=False) if word != last][-4:] == [
         "healthy", "degraded", "unhealthy", "healthy",
     ]  # fmt: skip
+
+
+@pytest.mark.anvil
+def test_a_node_that_is_paused_makes_its_chain_unhealthy_until_it_goes_on(
+    start_daemon: StartDaemon, simulator: SimulatorProcess, start_anvil: Callable[..., AnvilChain]
+) -> None:
+    node = start_anvil(CHAINS_BY_ID[8453], "--timestamp", str(int(time.time()) - 300))
+    node.mine_spaced(150, 2)
+    node.follow_the_clock(every_s=2)
+    environ = {key: value for key, value in simulator.env.items() if not key.endswith("_WS_URL")}
+    daemon = start_daemon({**environ, **FAST, "BASE_RPC_URL": node.url, "ALCHEMY_TIMEOUT": "500"})
+    until(lambda: is_complete(daemon), "everything is measured", 60)
+    assert chain(daemon, "base").block_time_s == pytest.approx(2, rel=0.01)
+    os.kill(node.pid, signal.SIGSTOP)
+    try:
+        until(lambda: chain(daemon, "base").status == "degraded", "it is degraded first", 60)
+        assert chain(daemon, "base").endpoints[0].outcome == "timeout"
+        assert chain(daemon, "base").block_time_s == pytest.approx(2, rel=0.01), "what was measured stands"
+        until(lambda: chain(daemon, "base").status == "unhealthy", "then unhealthy", 90)
+        assert {row.status for row in overview(daemon).chains if row.slug != "base"} == {"healthy"}
+    finally:
+        os.kill(node.pid, signal.SIGCONT)
+    until(
+        lambda: chain(daemon, "base").status == "healthy", "and it recovers", 200, lambda: repr(chain(daemon, "base"))
+    )
+
+
+def test_what_a_metered_key_costs_is_shown(start_daemon: StartDaemon, start_simulator: Callable[..., Any]) -> None:
+    simulator = start_simulator("--alchemy", "key-of-the-tests")
+    environ = {key: value for key, value in simulator.env.items() if not key.endswith(("_RPC_URL", "_WS_URL"))}
+    daemon = start_daemon({**environ, **FAST, "MOONXD_STATS__USE_ALCHEMY": "true"})
+    until(lambda: len(overview(daemon).chains) == len(CHAINS), "chains were looked at", 60)
+    costs = overview(daemon).costs
+    assert len(costs) == len(CHAINS) + 1
+    assert "key-of-the-tests" not in json.dumps(costs)
+    assert f"cost: {costs[-1]}" in cli(daemon, "stats", "overview").stdout
+    spent, budget = (int(word) for word in costs[-1].split() if word.isdigit())
+    assert spent <= budget == 50_000
 
 
 def test_a_restart_and_a_reload_keep_what_is_known(start_daemon: StartDaemon, simulator: SimulatorProcess) -> None:
