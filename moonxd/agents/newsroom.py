@@ -43,6 +43,9 @@ class Newsroom:
         self._term = term
         self._told = Told()
         self._told_in: int | None = None
+        #: Whether the ledger took what it was told last, None before; and why not.
+        self.is_heard: bool | None = None
+        self.trouble: str | None = None
 
     async def keep(self, collector: str, found: Round) -> None:
         """Tell what is news of `found`, then archive it. Raises what the archive raises."""
@@ -91,7 +94,9 @@ class Newsroom:
             await self._ledger.tell(events)
         except MoonxdError as error:
             log_once_per(60.0, log, logging.WARNING, "statistics wait to be told: %s", error, key=str(error))
+            self.is_heard, self.trouble = False, str(error)
             return False
+        self.is_heard, self.trouble = True, None
         return True
 
     def _now_ms(self) -> int:
