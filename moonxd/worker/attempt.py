@@ -217,7 +217,8 @@ class _Attempt:
 
     async def _commit(self, lease: Lease, admitted: Admitted, found: Found, result: dict[str, Any]) -> None:
         change = found.change
-        told = self._update(admitted, change, result)
+        completed = self._completed(change, result)
+        told = self._update(admitted, change, completed, result["processingTime"])
         now, every_s = self._owner._clock.now(), self._policy.snapshot_every_s
         is_taken, is_owed = history.snapshot(admitted, has_changed=not change.is_empty, now=now, every_s=every_s)
         commit = Commit(
@@ -235,7 +236,7 @@ class _Attempt:
             duration_ms=result["processingTime"],
             result=result,
             metadata=found.metadata,
-            events=(self._completed(change, result), *told),
+            events=(completed, *told),
             told_value_usd=change.total_value_usd if told else None,
             breaker=self._policy.guards.breaker,
         )
@@ -337,7 +338,7 @@ class _Attempt:
             tokens_total=len(change.holdings),
         )
 
-    def _update(self, admitted: Admitted, change: PortfolioChange, result: dict[str, Any]) -> tuple[Event, ...]:
+    def _update(self, admitted: Admitted, change: PortfolioChange, completed: Event, took: int) -> tuple[Event, ...]:
         """portfolio.updated, if the portfolio really changed."""
         found = Difference() if change.is_empty else difference(admitted.previous, change.holdings)
         told = admitted.told_value_usd
@@ -349,7 +350,8 @@ class _Attempt:
             total_value_usd=change.total_value_usd,
             difference=found,
             previous_total_usd=told,
-            duration_ms=result["processingTime"],
+            duration_ms=took,
+            cause=completed.id,
         )
         return (updated,)
 

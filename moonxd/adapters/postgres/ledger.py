@@ -46,6 +46,7 @@ from .errors import COLLISIONS, bordered
 from .migrate import assert_current
 from .pool import Pool, open_pool
 from .publication import PostgresPublication
+from .records import PostgresRecords
 from .schedule import PostgresSchedule
 
 _log = logging.getLogger("moonxd.postgres")
@@ -240,6 +241,10 @@ class PostgresLedger:
     def publication(self) -> PostgresPublication:
         """The right to publish this ledger's events."""
         return PostgresPublication(self._direct_dsn, self._ask)
+
+    def records(self) -> PostgresRecords:
+        """Everything in it, for whoever compares it with the other stores."""
+        return PostgresRecords(self._ask, self)
 
     def breakers(self) -> PostgresBreakers:
         """Where the states of breakers are kept, in the same database."""
