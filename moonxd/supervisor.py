@@ -22,6 +22,7 @@ import trio
 
 from .api.schema import Child as ChildView
 from .domain.errors import ConfigError, MoonxdError, Permanent, describe, single
+from .log import log_once_per
 
 log = logging.getLogger("moonxd.supervisor")
 
@@ -174,10 +175,13 @@ class Supervisor:
         self._on_restart(child.name)
         # A foreign error is a bug or a surprise: its traceback is worth the lines.
         surprise = error if not isinstance(error, MoonxdError) else None
-        log.warning(
-            "%s stopped (%s), starting it again in %.1f s", child.name, text, delay,
-            extra={"child": child.name, "restarts": status.restarts}, exc_info=surprise,
-        )  # fmt: skip
+        said = ("%s stopped (%s), starting it again in %.1f s", child.name, text, delay)
+        extra = {"child": child.name, "restarts": status.restarts}
+        if surprise is None:
+            # An outage of hours is a line a minute.
+            log_once_per(60.0, log, logging.WARNING, *said, key=(child.name, text), extra=extra)
+        else:
+            log.warning(*said, extra=extra, exc_info=surprise)
         await trio.sleep(delay)
         return True
 

@@ -15,6 +15,7 @@ from ..domain.ledger import Event
 from ..domain.stats import Round
 from ..domain.stats_change import Due, Thresholds, Told, after, due, told_before
 from ..domain.stats_event import Teller
+from ..log import log_once_per
 from ..ports import Clock, LedgerUpkeep, StatsArchive
 
 log = logging.getLogger("moonxd.stats")
@@ -42,6 +43,9 @@ class Newsroom:
         self._term = term
         self._told = Told()
         self._told_in: int | None = None
+        #: Whether the ledger took what it was told last, None before; and why not.
+        self.is_heard: bool | None = None
+        self.trouble: str | None = None
 
     async def keep(self, collector: str, found: Round) -> None:
         """Tell what is news of `found`, then archive it. Raises what the archive raises."""
@@ -89,8 +93,10 @@ class Newsroom:
         try:
             await self._ledger.tell(events)
         except MoonxdError as error:
-            log.warning("statistics are not told now: %s", error, extra={"events": len(events)})
+            log_once_per(60.0, log, logging.WARNING, "statistics wait to be told: %s", error, key=str(error))
+            self.is_heard, self.trouble = False, str(error)
             return False
+        self.is_heard, self.trouble = True, None
         return True
 
     def _now_ms(self) -> int:

@@ -60,8 +60,14 @@ class Office:
 
     async def _lost(self) -> None:
         """Return when it is not ours any more."""
-        while (left := self._ours_until - trio.current_time()) > 0:  # noqa: ASYNC110 (nothing happens when time is up)
-            await trio.sleep(left)
+        while self.is_held:
+            # Renewed it is held for longer; another's, or left, it is not held at once.
+            with trio.move_on_at(self._ours_until):
+                await self._changed.wait()
+
+    def _tell(self) -> None:
+        self._changed.set()
+        self._changed = trio.Event()
 
     async def stand(self) -> None:
         """Ask once."""
@@ -75,16 +81,15 @@ class Office:
         self._ours_until = asked + self._ttl_s if is_ours else -math.inf
         if is_ours is not was_held:
             self.terms += is_ours
-            self._changed.set()
-            self._changed = trio.Event()
-            log.info(
-                "the office %s is %s", self._name, "ours" if is_ours else "another's", extra={"office": self._name}
-            )
+            self._tell()
+            who = "this daemon" if is_ours else "another daemon"
+            log.info("%s is in charge of %s", who, self._name, extra={"office": self._name})
 
     async def _leave(self) -> None:
         if not self.is_held:
             return
         self._ours_until = -math.inf
+        self._tell()
         with trio.CancelScope(shield=True, deadline=trio.current_time() + LEAVE_S):
             try:
                 await self._election.leave(self._name)

@@ -30,6 +30,7 @@ from ..domain.errors import (
 )
 from ..domain.ledger import StoredEvent
 from ..domain.message import Message, message_of
+from ..log import log_once_per
 from ..ports import Drain, Publication, Sink
 
 log = logging.getLogger("moonxd.relay")
@@ -123,7 +124,7 @@ class Relay:
                     pause = self._patience.first_s
                 except Transient as error:
                     # The database: its own messages are enough, and its events wait in it.
-                    log.info("the relay waits for the ledger: %s", error)
+                    _waits(error)
                     pause = self._patience.longest_s
                 self.state = "standby"
                 self._settle(self._flushes)
@@ -148,6 +149,8 @@ class Relay:
     async def _publish(self, drain: Drain, open_sink: OpenSink) -> None:
         """Returns never; a producer that is broken or cannot be built is replaced."""
         while True:
+            # Without a broker nothing else would tell that the right to publish went to another daemon.
+            await drain.confirm()
             try:
                 async with open_sink() as sink:
                     await self._pump(drain, sink)
@@ -223,7 +226,7 @@ class Relay:
                 return await ask()
             except Transient as error:
                 failures += 1
-                log.info("the relay waits for the ledger: %s", error)
+                _waits(error)
                 await trio.sleep(self._patience.delay(failures, random.random()))
 
     # ---- sending -------------------------------------------------------------------------------------------------
@@ -315,6 +318,11 @@ class Relay:
                 "info",
                 {"raised": False, "failures": failures},
             )
+
+
+def _waits(error: Transient) -> None:
+    """A line a minute: an outage of the database lasts, and the pool tells of it too."""
+    log_once_per(60.0, log, logging.INFO, "the relay waits for the ledger: %s", error)
 
 
 def _told(group: ExceptionGroup[Exception]) -> Exception:

@@ -189,6 +189,7 @@ def test_no_error_shows_a_secret(tmp_path: Path) -> None:
         ({"redis.tls_ca": "/nowhere/ca.pem"}, "must be an existing file"),
         ({"daemon.state_dir": "/" + "d" * 120}, "the path of a unix socket may have 107 bytes, this one has 133"),
         ({"http.listen": "0.0.0.0:3001"}, "must be a loopback address"),
+        ({"http.token": "short"}, "must have at least 16 characters"),
         ({"http.listen": "localhost"}, "must be host:port like 127.0.0.1:3001"),
         ({"no.such": 1}, "flag no.such: there is no such key"),
     ],

@@ -238,6 +238,34 @@ async def test_a_lost_hold_is_sought_again(autojump_clock: MockClock, monkeypatc
     assert world.broker.opened == 3
 
 
+async def test_a_hold_that_is_lost_while_there_is_no_broker_is_noticed(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from moonxd.adapters.sqlite.publication import SqliteDrain
+
+    losses = iter([False, True, False])
+
+    async def losing(self: SqliteDrain) -> None:
+        await trio.lowlevel.checkpoint()
+        if next(losses, False):
+            raise LeaseLost("the session is gone")
+
+    monkeypatch.setattr(SqliteDrain, "confirm", losing)
+    world, states = World(), []
+    world.broker.refused_opens.extend([Transient("no broker")] * 5)
+    hold = type(world.bench.relay._publication).hold
+    monkeypatch.setattr(
+        type(world.bench.relay._publication),
+        "hold",
+        lambda self: (states.append(world.bench.relay.state), hold(self))[1],
+    )
+    await world.tell(3)
+    async with world.bench.running():
+        await world.published()
+    assert states == ["standby", "standby"], "it asked for the right to publish again"
+    assert world.numbers() == list(range(3))
+
+
 async def test_a_hold_that_is_lost_at_once_is_not_sought_in_a_storm(
     autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -13,7 +15,7 @@ from moonxd.adapters.memory.election import MemoryElection
 from moonxd.agents.office import Office
 from moonxd.agents.rounds import Rounds
 from moonxd.config.cron import CronPattern
-from moonxd.domain.errors import Transient
+from moonxd.domain.errors import Transient, single
 from moonxd.domain.stats import Health, Overview, Round
 
 #: A wall clock that starts on a full hour when trio's does.
@@ -210,6 +212,55 @@ async def test_an_office_that_cannot_be_asked_about_is_not_ours_for_long(autojum
         election.is_deaf = False
         await trio.sleep(10)
         assert office.is_held
+        scope.cancel()
+
+
+async def test_work_of_the_office_runs_while_it_is_held_only(autojump_clock: MockClock) -> None:
+    offices: dict[str, tuple[str, float]] = {}
+    one, other = (Office(MemoryElection(name, offices), "stats", ttl_s=30) for name in ("one", "other"))
+    at_work: set[str] = set()
+
+    async def work(name: str, ready: Callable[[], None]) -> None:
+        at_work.add(name)
+        try:
+            await trio.sleep_forever()
+        finally:
+            at_work.discard(name)
+
+    async with trio.open_nursery() as nursery:
+        for name, office in (("one", one), ("other", other)):
+            nursery.start_soon(office.while_held, partial(work, name), lambda: None)
+        await wait_all_tasks_blocked()
+        assert at_work == set(), "nobody stands for it yet"
+        scope = await nursery.start(_keep, one)
+        await nursery.start(_keep, other)
+        await trio.sleep(95)
+        assert at_work == {"one"}
+        scope.cancel()
+        await wait_all_tasks_blocked()
+        assert at_work == set(), "what is left is left at once"
+        await trio.sleep(11)
+        assert at_work == {"other"}
+        # Somebody took it while this one could not renew it.
+        offices["stats"] = ("stranger", trio.current_time() + 60)
+        await trio.sleep(11)
+        assert at_work == set()
+        await trio.sleep(60)
+        assert at_work == {"other"}
+        nursery.cancel_scope.cancel()
+
+
+async def test_work_of_the_office_that_fails_is_its_supervisors_to_start_again(autojump_clock: MockClock) -> None:
+    office = Office(MemoryElection("one"), "stats", ttl_s=30)
+
+    async def fail(ready: Callable[[], None]) -> None:
+        raise Transient("it cannot work")
+
+    async with trio.open_nursery() as nursery:
+        scope = await nursery.start(_keep, office)
+        with pytest.raises(ExceptionGroup) as ended:
+            await office.while_held(fail, lambda: None)
+        assert isinstance(single(ended.value), Transient)
         scope.cancel()
 
 
