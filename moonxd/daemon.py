@@ -1,5 +1,5 @@
-"""The composition root: one Trio process, every part a supervised child. With parts.py and wiring.py it alone knows
-every room: wiring.py opens the outside, parts.py joins, this one says when each part runs.
+"""The composition root: one Trio process, every part a supervised child. With parts.py and wiring/ it alone knows
+every room: wiring/ opens the outside, parts.py joins, this one says when each part runs.
 
 Start: redis-server (embedded) -> Redis, ledger -> control socket -> leases, janitor, stalled check -> consumer.
 Stop: stop claiming -> let running jobs finish until the deadline -> cancel and hand back the rest -> publish what is
