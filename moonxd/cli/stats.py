@@ -101,6 +101,8 @@ def _print_overview(found: OverviewReply) -> None:
         [_collector(one) for one in found.collectors],
         right=("ROUNDS", "MISSED", "TOOK", "NEXT"),
     )
+    for line in found.costs:
+        say(f"cost: {line}")
 
 
 def _chains(rows: tuple[ChainView, ...]) -> None:

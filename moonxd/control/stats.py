@@ -79,6 +79,7 @@ class StatsDesk:
                 chains=tuple(_view(row, ChainView) for row in chains),
                 bridges=tuple(_view(row, BridgeView) for row in bridges),
                 collectors=statistics.collectors(),
+                costs=statistics.costs,
             )
         )
 
