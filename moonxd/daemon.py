@@ -108,7 +108,8 @@ class Daemon:
                 await supervisor.start(child)
             if not self.stop.is_set():
                 self._state = "running"
-                log.info("moonxd %s works as %s", VERSION, self._worker, extra={"slots": self.config.worker.slots})
+                where = {"socket": str(self.config.daemon.socket), "slots": self.config.worker.slots}
+                log.info("moonxd %s works as %s", VERSION, self._worker, extra=where)
                 on_ready()
             await self.stop.wait()
             await self._drain(parts)
