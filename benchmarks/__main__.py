@@ -9,6 +9,7 @@ import sys
 #: Each is a module here with its own options and `--json`.
 BENCHMARKS = {
     "chainstats": "a round of chain statistics beside its slowest probe",
+    "cluster": "how work scales with worker processes, and how fast a running job is cancelled",
     "hedge": "the tail of reads with and without a second request to another endpoint",
     "kafka": "messages through the sink beside plain aiokafka",
     "live": "two thousand browsers on the live feed: memory of each, from commit to page",

@@ -297,7 +297,7 @@ class Daemon:
     def _breaker_shut(self, name: str, reason: str) -> None:
         self.telemetry.breaker_opened(name)
         told = {"breaker": name, "reason": reason}
-        self._notices.append(Notice(kind="breaker_open", message=f"breaker {name} is shut: {reason}", metadata=told))
+        self._notices.append(Notice(kind="breaker_open", message=f"breaker {name} is open: {reason}", metadata=told))
 
     def _job_started(self, job: Job) -> None:
         due_at = (job.timestamp + job.options.delay) / 1000 if job.attempts_started <= 1 else None

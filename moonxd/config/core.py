@@ -61,7 +61,7 @@ class Daemon(Section, frozen=True, kw_only=True):
         str | None,
         Key("This worker's name in audit rows and the fleet. Unset: host name and process id", example="sync-1"),
     ] = None
-    service_name: Annotated[str, Key("Source named in events and alerts", ("SERVICE_NAME",))] = "moonxd"
+    service_name: Annotated[str, Key("What alerts and GET /health call this service", ("SERVICE_NAME",))] = "moonxd"
 
 
 class Log(Section, frozen=True, kw_only=True):

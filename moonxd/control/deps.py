@@ -52,6 +52,8 @@ class Statistics:
 
     archive: StatsArchive
     collectors: Callable[[], tuple[CollectorView, ...]]
+    #: Sentences about what looking costs at metered endpoints.
+    costs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +63,8 @@ class Deps:
     #: Names as others see them: the queue's ("sync-jobs") and this worker's.
     queue_name: str
     worker: str
+    #: What /health calls us.
+    service: str = "moonxd"
     queue_admin: QueueAdmin
     ledger: Ledger
     #: Without it, trimmed dead letters are not found.

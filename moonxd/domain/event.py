@@ -265,12 +265,22 @@ def viewed(user_id: str, wallet: str, *, version: str, at_ms: int) -> Event:
 
 
 def alert(
-    kind: str, message: str, *, severity: str, service: str, version: str, at_ms: int, metadata: dict[str, Any]
+    kind: str,
+    message: str,
+    *,
+    severity: str,
+    service: str,
+    worker: str,
+    version: str,
+    at_ms: int,
+    metadata: dict[str, Any],
 ) -> Event:
-    """`severity`: info | warning | critical. Told twice by one service in one millisecond it is one alert."""
-    about = system_subject("system.alert", f"{service}\0{kind}", version=version, at_ms=at_ms)
+    """`severity`: info | warning | critical. Told twice by one worker in one millisecond it is one alert."""
+    about = system_subject("system.alert", f"{worker}\0{kind}", version=version, at_ms=at_ms)
     level: Severity = "critical" if severity == "critical" else "info" if severity == "info" else "warning"
-    data = others.SystemAlert(alert_type=kind, message=message, severity=level, service=service, metadata=metadata)
+    data = others.SystemAlert(
+        alert_type=kind, message=message, severity=level, service=service, metadata={**metadata, "worker": worker}
+    )
     return build(about, data)
 
 

@@ -86,4 +86,5 @@ def failure_alarm(config: Config, ledger: LedgerUpkeep, notices: deque[Notice]) 
         window_s=alerts.window_s,
         min_jobs=alerts.min_jobs,
     )
-    return FailureAlarm(ledger, WallClock(), rule, notices, worker=worker_name(config), version=VERSION)
+    service, worker = config.daemon.service_name, worker_name(config)
+    return FailureAlarm(ledger, WallClock(), rule, notices, service=service, worker=worker, version=VERSION)

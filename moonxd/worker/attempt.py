@@ -19,7 +19,7 @@ from uuid import UUID
 import msgspec
 import trio
 
-from ..domain import event
+from ..domain import event, history
 from ..domain.errors import LeaseLost, Permanent, Transient, describe, single
 from ..domain.job import Completed, Failed, Job, Outcome, Retry
 from ..domain.ledger import CANCELLED, Admitted, Commit, Ending, Event, Lease, Withdrawal
@@ -219,13 +219,16 @@ class _Attempt:
         change = found.change
         completed = self._completed(change, result)
         told = self._update(admitted, change, completed, result["processingTime"])
+        now, every_s = self._owner._clock.now(), self._policy.snapshot_every_s
+        is_taken, is_owed = history.snapshot(admitted, has_changed=not change.is_empty, now=now, every_s=every_s)
         commit = Commit(
             lease=lease,
             sync_type=self._task.sync_type,
             chains=found.chains,
             changed=change.changed,
             removed=change.removed,
-            snapshot=change.holdings if self._snapshot_due(admitted, found) else None,
+            snapshot=change.holdings if is_taken else None,
+            snapshot_owed=is_owed,
             snapshot_type=snapshot_type(self._task.extra),
             total_value_usd=change.total_value_usd,
             tokens_count=len(change.holdings),
@@ -351,13 +354,6 @@ class _Attempt:
             cause=completed.id,
         )
         return (updated,)
-
-    def _snapshot_due(self, admitted: Admitted, found: Found) -> bool:
-        if found.change.is_empty:
-            return False
-        if admitted.snapshot_at is None:
-            return True
-        return self._owner._clock.now() - admitted.snapshot_at.timestamp() >= self._policy.snapshot_every_s
 
     def _report(self, found: Found) -> None:
         fields = self._who() | {"duration_ms": self._elapsed_ms(), "tokens": len(found.change.holdings)}

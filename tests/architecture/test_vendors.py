@@ -16,6 +16,7 @@ WITH_A_LOOP = (
     "moonxd.worker.*",
     "moonxd.cancelling", "moonxd.cluster", "moonxd.daemon", "moonxd.metrics", "moonxd.ports.*", "moonxd.sources",
     "moonxd.supervisor", "moonxd.wiring.*", "moonxd.cli.serve", "moonxd.cli.migrate",
+    "moonxd.cli.verify", "moonxd.verifying",
 )  # fmt: skip
 #: Import name -> modules (patterns; "a.*" is the package a as well).
 VENDORS = {
@@ -33,7 +34,7 @@ VENDORS = {
     "wsproto": ("moonxd.sim.*", "moonxd.control.live.*"),
     "trio_websocket": ("moonxd.adapters.chains.heads",),
     "jwt": ("moonxd.control.live.tokens",),
-    "prometheus_client": ("moonxd.telemetry", "moonxd.outlets", "moonxd.metrics"),
+    "prometheus_client": ("moonxd.telemetry", "moonxd.outlets", "moonxd.readings", "moonxd.metrics"),
     "cronsim": ("moonxd.config.cron",),
     "pymongo": ("moonxd.adapters.island.*",),
     "tomli_w": ("moonxd.config.*",),

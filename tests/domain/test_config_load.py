@@ -180,6 +180,7 @@ def test_no_error_shows_a_secret(tmp_path: Path) -> None:
         ({"redis.service": "m"}, "redis.service is set without redis.sentinels"),
         ({"redis.tls_cert": __file__}, "redis.tls_cert and redis.tls_key belong together"),
         ({"kafka.username": "u"}, "kafka.username and kafka.password belong together"),
+        ({"mongodb.uri": "mongodb://u:p@h1,h2/?w=1"}, "mongodb.uri names no database: add /NAME"),
         ({"core_service.prefixes": ["a:", ""]}, "core_service.prefixes = ['a:', '']: must not be empty"),
         ({"core_service.enabled": True, "core_service.prefixes": []}, "core_service.prefixes is empty"),
         ({"chains.base.source": "alchemy"}, "needs chains.base.alchemy_key or alchemy.api_key"),

@@ -18,6 +18,7 @@ from moonxd.api import calls
 from moonxd.api.schema import Child, Outbox
 from moonxd.domain.message import Received
 from moonxd.domain.partition import partition_of
+from tests.chaos.world import assert_verified
 from tests.services.daemon import DaemonProcess, StartDaemon, until
 from tests.services.kafka import PARTITIONS, KafkaServer
 from tests.services.simulator import SimulatorProcess
@@ -145,6 +146,7 @@ def test_jobs_go_on_without_a_broker_and_it_is_said(
     for record in records(kafka, "system.alerts"):
         assert record.key == "system"
         assert_in_the_contracts_form(record)
+    assert_verified(daemon)
 
 
 def _metrics(daemon: DaemonProcess) -> bytes:
