@@ -169,8 +169,8 @@ def test_an_operation_under_way_is_fine_while_its_job_is_in_the_queue(steps: lis
 def test_what_is_missing_or_changed_is_named(lived: Life, data: st.DataObject) -> None:
     stored = lived.stored()
     row, told, records = row_of(lived.events), told_of(stored), records_of(stored)
-    last = {"completed": "no-event", "failed": None, "cancelled": None}[row.status]
-    assert (last is None) or last in judged([row, *told[:-1], *records[:-1]])
+    if row.status == "completed":
+        assert "no-event" in judged([row, *told[:-1], *records[:-1]])
     assert "table-differs" in judged([row_of(lived.events, tokens_synced=77), *told, *records])
     assert "wrong-order" in judged([row, *_swapped(stored, 0, data.draw(st.integers(1, len(stored) - 1)))])
     gone = data.draw(st.integers(0, len(stored) - 1))
