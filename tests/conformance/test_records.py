@@ -1,4 +1,4 @@
-"""ports.Records on SQLite and PostgreSQL: every row once, page by page, nothing changed by looking. And ports.Scratch."""
+"""ports.Records on SQLite and PostgreSQL: every row once, page by page, nothing changed. And ports.Scratch."""
 
 from __future__ import annotations
 

@@ -369,8 +369,8 @@ def _metadata(db: sqlite3.Connection, operation: UUID) -> dict[str, Any]:
 
 
 def _emit(db: sqlite3.Connection, events: Sequence[Event], at: str) -> None:
-    # An event id that stands already is a redelivery's repetition of the same event. It is looked for before: a conflict
-    # would use up a position, and positions have no gaps.
+    # An event id that stands already is a redelivery's repetition of the same event. It is looked for before, since a
+    # conflict would use up a position, and positions have no gaps.
     db.executemany(
         "INSERT INTO moonxd_outbox (event_id, event_type, topic, event_key, wallet_address, body, created_at) "
         "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE NOT EXISTS (SELECT 1 FROM moonxd_outbox WHERE event_id = ?1)",
