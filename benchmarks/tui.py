@@ -18,7 +18,7 @@ from itertools import pairwise
 
 from moonxd.api.schema import ChainHealth, Daemon, Delta, QueueDepth, Rates, RunningJob, Snapshot, difference
 from tui.app import REPAINT_S, TopApp
-from tui.feed import Failed, Feed, Requeued
+from tui.feed import Failed, Feed, NoStatistics, Requeued, Statistics
 
 START = 1_772_334_765.0
 
@@ -75,6 +75,9 @@ class _Scripted:
     async def stream(self) -> AsyncGenerator[Snapshot | Delta]:
         while True:
             yield await self.messages.get()
+
+    async def statistics(self, *, since: float, step: float) -> Statistics:
+        raise NoStatistics("none are kept here")
 
     async def pause(self) -> None: ...
 

@@ -37,7 +37,7 @@ from .publishing import Publishing
 from .scheduling import PeriodicSyncs
 from .sources import Sources
 from .statistics import Bureau, Statistics
-from .supervisor import Child, Supervisor
+from .supervisor import FOR_EVER, Child, Supervisor
 from .telemetry import Telemetry
 from .version import VERSION
 from .wiring import Database, SharedIsland
@@ -120,7 +120,7 @@ def assemble(site: Site) -> Parts:
     cluster = _cluster(site, membership, heads) if heads else None
     deps = _deps(site, hands, attempts, periodic, membership, whole(sampler, metrics, cluster))
     deps = replace(deps, news=announcer, seen=periodic.activity.note, resend=publishing.resend)
-    statistics = _statistics(site, island) if site.bureau is not None else None
+    statistics = _statistics(site, island, publishing) if site.bureau is not None else None
     if statistics is not None:
         deps = replace(deps, statistics=statistics.desk)
     if cluster is not None:
@@ -138,7 +138,7 @@ def assemble(site: Site) -> Parts:
         periodic=periodic,
         publishing=publishing,
         listening=listening,
-        island=None if island is None else Child(name="island", body=island.run, critical=False),
+        island=None if island is None else Child(name="island", body=island.run, critical=False, restarts=FOR_EVER),
         pruner=wiring.pruner(config, site.ledger),
         alarm=wiring.failure_alarm(config, site.ledger, site.notices),
         announcer=announcer,
@@ -182,7 +182,7 @@ def _cluster(site: Site, membership: Membership, count: int) -> Cluster:
     )
 
 
-def _statistics(site: Site, island: SharedIsland | None) -> Statistics:
+def _statistics(site: Site, island: SharedIsland | None, publishing: Publishing) -> Statistics:
     assert site.bureau is not None
     return Statistics(
         site.config,
@@ -194,6 +194,7 @@ def _statistics(site: Site, island: SharedIsland | None) -> Statistics:
         breakers=site.breakers,
         telemetry=site.telemetry,
         children_now=site.supervisor.children,
+        outbox_now=publishing.view,
     )
 
 
@@ -280,6 +281,7 @@ def _sampler(site: Site, hands: Hands, publishing: Publishing) -> Sampler:
         state=site.state,
         breakers=site.breakers.views,
         outbox=publishing.view,
+        database=site.ledger.ping,
     )
 
 
@@ -291,6 +293,7 @@ def _deps(
     return Deps(
         queue_name=queue.name,
         worker=site.worker,
+        service=site.config.daemon.service_name,
         queue_admin=queue,
         ledger=ledger,
         letters=ledger,
@@ -308,6 +311,7 @@ def _deps(
         scheduling=periodic.desk,
         history=ledger,
         frees_at=wiring.window_check(ledger, lambda: attempts.policy.guards),
+        gate=wiring.gate(site.config),
     )
 
 

@@ -19,14 +19,16 @@ from .agents.newsroom import Newsroom
 from .agents.office import Office
 from .agents.rounds import Rounds, RoundsReport
 from .api.schema import Child as ChildView
+from .api.schema import Outbox
 from .api.stats import CollectorView
 from .config import Config
 from .config.cron import CronPattern
 from .control import deps
 from .domain.breakers import Breakers
-from .domain.service_health import of_age, of_answer, of_state
+from .domain.service_health import of_age, of_answer, of_lag, of_state
 from .domain.stats import PartHealth, Round
 from .ports import Collector, LedgerUpkeep, Quota, StatsArchive
+from .readings import Readings
 from .stats.bridge_latency import BridgeLatency
 from .stats.chain_performance import ChainPerformance
 from .stats.overview import OverviewOf
@@ -40,6 +42,9 @@ log = logging.getLogger("moonxd.stats")
 
 #: When the daemon's own health is summed up: from memory, nothing is asked for it.
 HEALTH_CRON, HEALTH_TIMEOUT_S = "*/30 * * * * *", 5.0
+#: An outbox whose oldest event waits for so long is degraded where nothing else is configured, and so many times that
+#: is unhealthy.
+SLOW_OUTBOX_S, BAD_OUTBOX = 60.0, 5
 #: Probes of all chains and bridges; no more are ever open at a time per host.
 _CONNECTIONS = 20
 #: Rounds start within this share of their timeout after their instant, at most so many seconds.
@@ -77,6 +82,7 @@ class Statistics:
         breakers: Breakers,
         telemetry: Telemetry,
         children_now: Callable[[], tuple[ChildView, ...]],
+        outbox_now: Callable[[], Outbox | None],
     ) -> None:
         section, transport = config.stats, bureau.transport
         self._with_archive = with_archive
@@ -84,8 +90,18 @@ class Statistics:
         self._redis = redis
         self._telemetry = telemetry
         self._children_now = children_now
+        self._outbox_now = outbox_now
+        self._slow_outbox_s = config.kafka.lag_alert_s or SLOW_OUTBOX_S
         self._office = Office(wiring.election(config, redis, worker), "statistics")
-        self._newsroom = Newsroom(archive, ledger, wiring.WallClock(), section.news.thresholds, version=VERSION)
+        self._readings = Readings(telemetry.registry, lambda: self._office.is_held, time.time)
+        self._newsroom = Newsroom(
+            archive,
+            ledger,
+            wiring.WallClock(),
+            section.news.thresholds,
+            version=VERSION,
+            term=lambda: self._office.terms,
+        )
         self._markets = Markets(
             wiring.market_figures(config, transport, breakers), [chain.id for chain in config.enabled_chains]
         )
@@ -104,10 +120,10 @@ class Statistics:
             (chains, section.chains_cron, section.chains_timeout_s),
             (bridges, section.bridges_cron, section.bridges_timeout_s),
             (OverviewOf(archive.chains, archive.bridges), section.overview_cron, section.overview_timeout_s),
-            (ServiceHealthOf([self._parts_now]), HEALTH_CRON, HEALTH_TIMEOUT_S),
+            (ServiceHealthOf([self.parts]), HEALTH_CRON, HEALTH_TIMEOUT_S),
         )
         self._rounds = tuple(self._rounds_of(*line) for line in table)
-        self.desk = deps.Statistics(archive=archive, collectors=self.view)
+        self.desk = deps.Statistics(archive=archive, collectors=self.view, costs=wiring.cost_statement(config))
 
     def children(self) -> tuple[Child, ...]:
         return (
@@ -154,17 +170,27 @@ class Statistics:
         self, name: str, is_told: bool, outcome: str, took_s: float, found: Round | None, error: str | None
     ) -> None:
         self._telemetry.collection(name, outcome, took_s)
+        if found is not None:
+            self._readings.note(found)
         if is_told:
             await self._newsroom.ended(name, found, error, took_s)
 
     # ---- how we are -------------------------------------------------------------------------------------------------
 
-    def _parts_now(self, now_ms: int) -> Iterable[PartHealth]:
-        """From memory: nothing is asked for it."""
+    def parts(self, now_ms: int) -> Iterable[PartHealth]:
+        """How each part of the daemon is, and what it leans on; from memory: nothing is asked for it."""
         for child in self._children_now():
             yield of_state(child.name, child.state, critical=child.critical, error=child.last_error)
         is_there = self._redis.state == "connected"
         yield of_answer("redis", is_there, critical=True, detail=self._redis.last_error)
+        newsroom, outbox = self._newsroom, self._outbox_now()
+        yield of_answer("ledger", newsroom.is_heard, critical=True, detail=newsroom.trouble)
+        if outbox is not None:
+            slow_s = self._slow_outbox_s
+            bad_s = BAD_OUTBOX * slow_s
+            yield of_lag(
+                "outbox", outbox.lag, slow_s=slow_s, bad_s=bad_s, critical=False, what="the oldest event waits"
+            )
         away = self._archive.report().away
         yield of_answer("stats archive", away is None, critical=False, detail=away)
         for rounds in self._rounds:

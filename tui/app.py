@@ -8,23 +8,24 @@ import time
 from collections.abc import Awaitable, Callable
 from typing import ClassVar
 
-from rich.text import Text
 from textual.app import App, ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.events import Resize
 from textual.screen import Screen
-from textual.widgets import Input, Static
+from textual.widgets import Input
 
 from . import actions
 from .dialogs import DetailsScreen, HelpScreen, Question
 from .feed import Connect, Feed, FeedError
 from .layout import Demand, share
 from .lines import footer, header, notice, sentences
-from .panel import Cell
+from .notice import Notice
 from .panels import SECTIONS
+from .poller import EVERY_S, Poller
 from .reader import Reader, backoff
 from .run import run_top as run_top
+from .screen import StatisticsScreen
 from .state import Filtered, Message, Said, State, Tick, Tone, reduce
 from .style import CSS
 from .table import Lines, Table
@@ -49,8 +50,16 @@ _ACTIONS: dict[str, Callable[[State, Feed], Awaitable[actions.Plan]]] = {
 }
 
 
+#: Actions of the panels' screen: their keys mean nothing, or something else, on another one.
+_OF_PANELS = frozenset({"filter", "zoom", "open", "unwind", "go", "statistics"})
+
+
 class TopApp(App[int]):
-    """One screen. `connect` opens a feed, `clock` gives unix seconds, `pause` the seconds after a failed attempt."""
+    """The panels, and the statistics over them.
+
+    `connect` opens a feed, `clock` gives unix seconds, `pause` the seconds after a failed attempt, `every` those
+    between two requests for statistics.
+    """
 
     CSS = CSS
     TITLE = "moonxd"
@@ -64,6 +73,7 @@ class TopApp(App[int]):
         Binding("R", "act('requeue')", show=False),
         Binding("slash", "filter", show=False),
         Binding("z", "zoom", show=False),
+        Binding("s", "statistics", show=False),
         Binding("enter", "open", show=False),
         Binding("escape", "unwind", show=False),
         *(Binding(str(number), f"go({number - 1})", show=False) for number in range(1, len(SECTIONS) + 1)),
@@ -75,6 +85,7 @@ class TopApp(App[int]):
         *,
         clock: Callable[[], float] = time.time,
         pause: Callable[[int], float] = backoff,
+        every: float = EVERY_S,
         glyphs: Glyphs = UNICODE,
     ) -> None:
         super().__init__()
@@ -85,8 +96,8 @@ class TopApp(App[int]):
         self._clock = clock
         self._glyphs = glyphs
         self._reader = Reader(connect, self.dispatch, clock, pause)
+        self._poller = Poller(connect, self.dispatch, clock, every=every, pause=pause)
         self._heights: dict[str, int] = {}
-        self._notice: Cell | None = None
         #: The panel that the focus goes back to when the filter closes.
         self._filtered = "failures"
         self._is_acting = False
@@ -102,7 +113,7 @@ class TopApp(App[int]):
                     for name in names:
                         yield Table(name, self._glyphs)
         yield Lines(id="footer")
-        yield Static(id="notice", markup=False)
+        yield Notice()
         yield Input(id="filter", placeholder="text to find: enter keeps the filter, esc clears it", compact=True)
 
     def on_mount(self) -> None:
@@ -138,29 +149,24 @@ class TopApp(App[int]):
         if not self._base.query("#header"):
             # The application is being taken down, and the timer's last tick came after its widgets.
             return
+        over = self._statistics
+        if over is not None:
+            if over.paint(state):
+                self.painted = state
+            return
         if self._arrange(self.size.height):
             # Widths and heights settle in this refresh; what is drawn depends on them.
             self.call_after_refresh(self._paint)
             return
         room = self.size.width
         self._base.query_one("#header", Lines).show(*header(state, room, self._glyphs), stale=not state.is_live)
-        self._base.query_one("#footer", Lines).show(footer(room))
+        self._base.query_one("#footer", Lines).show(footer(room, glyphs=self._glyphs))
         for section in SECTIONS:
             table = self._table(section.name)
             if table.size.width and table.size.height:
                 table.show(section.build(state, table.size.width, self._glyphs), stale=not state.is_live)
-        self._show_notice(notice(state, self._glyphs))
+        self._base.query_one(Notice).say(notice(state, self._glyphs))
         self.painted = state
-
-    def _show_notice(self, said: Cell | None) -> None:
-        if said == self._notice:
-            return
-        self._notice = said
-        widget = self._base.query_one("#notice", Static)
-        widget.display = said is not None
-        if said is not None:
-            widget.set_class(said.tone == "bad", "bad")
-            widget.update(Text(said.text))
 
     def _arrange(self, rows: int) -> bool:
         """Share out the rows again if the demand changed; whether anything moved."""
@@ -193,6 +199,11 @@ class TopApp(App[int]):
         """The screen of the panels, also while a dialog is open over it."""
         return self.screen_stack[0]
 
+    @property
+    def _statistics(self) -> StatisticsScreen | None:
+        """While it is open, also under a dialog."""
+        return next((screen for screen in self.screen_stack if isinstance(screen, StatisticsScreen)), None)
+
     def _table(self, name: str) -> Table:
         return self._base.query_one(f"#{name}", Table)
 
@@ -201,6 +212,16 @@ class TopApp(App[int]):
         return self.focused if isinstance(self.focused, Table) else None
 
     # ---- keys that look ----
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        return action not in _OF_PANELS or self._statistics is None
+
+    def action_statistics(self) -> None:
+        self.push_screen(StatisticsScreen(self._poller, self.state, self._glyphs), lambda _: self._show_panels())
+
+    def _show_panels(self) -> None:
+        """They were not painted meanwhile."""
+        self.call_after_refresh(self._paint)
 
     def action_leave(self) -> None:
         self.exit(0)

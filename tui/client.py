@@ -13,7 +13,7 @@ import msgspec
 
 from moonxd.api.schema import Delta, Snapshot
 
-from .feed import Connect, Failed, FeedError, Requeued
+from .feed import Connect, Failed, FeedError, NoStatistics, Requeued, Statistics
 
 if TYPE_CHECKING:
     from moonxd.api.client import AsyncClient
@@ -26,10 +26,11 @@ class SocketFeed:
     """Feed on top of the API's client."""
 
     def __init__(self, client: AsyncClient) -> None:
-        from moonxd.api import calls, messages
+        from moonxd.api import calls, messages, stats
 
         self._client = client
         self._calls = calls
+        self._stats = stats
         self._messages = messages
 
     async def stream(self) -> AsyncGenerator[Snapshot | Delta]:
@@ -37,6 +38,13 @@ class SocketFeed:
             async with aclosing(self._client.stream()) as messages:
                 async for message in messages:
                     yield message
+
+    async def statistics(self, *, since: float, step: float) -> Statistics:
+        with _explained(missing=NoStatistics):
+            chains = await self._client.call(self._stats.chains(since=since, step=step))
+            bridges = await self._client.call(self._stats.bridges(since=since, step=step))
+            overview = await self._client.call(self._stats.overview())
+        return Statistics(chains, bridges, overview.collectors)
 
     async def pause(self) -> None:
         with _explained():
@@ -68,13 +76,15 @@ class SocketFeed:
 
 
 @contextmanager
-def _explained() -> Generator[None]:
-    from moonxd.api.client import ClientError
+def _explained(missing: type[FeedError] = FeedError) -> Generator[None]:
+    """Errors of the client as ours; `missing` is what "not found" becomes."""
+    from moonxd.api.client import ApiError, ClientError
 
     try:
         yield
     except ClientError as error:
-        raise FeedError(error.message, error.hint or "") from error
+        is_missing = isinstance(error, ApiError) and error.status == 404
+        raise (missing if is_missing else FeedError)(error.message, error.hint or "") from error
     except msgspec.MsgspecError as error:
         hint = "Compare `moonxd version` with the daemon's, and restart the daemon after an upgrade"
         raise FeedError(f"The daemon says something that this version does not understand: {error}", hint) from error

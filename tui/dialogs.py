@@ -134,6 +134,7 @@ _HELP: tuple[tuple[str, tuple[tuple[str, str], ...]], ...] = (
             ("up down  k j", "move; also page up/down, home/end, g G"),
             ("enter", "all about the row; on 1 and 3: zoom"),
             ("z", "zoom the panel to the whole screen, and back"),
+            ("s", "statistics of chains and bridges; s or esc: back"),
             ("/", "filter running jobs and failures"),
             ("esc", "close, end zoom, clear the filter"),
             ("mouse", "click, wheel; shift + drag marks text"),

@@ -6,7 +6,10 @@ from collections.abc import AsyncGenerator, Callable
 from contextlib import AbstractAsyncContextManager
 from typing import NamedTuple, Protocol
 
+import msgspec
+
 from moonxd.api.schema import Delta, Snapshot
+from moonxd.api.stats import BridgesReply, ChainsReply, CollectorView
 
 
 class FeedError(Exception):
@@ -15,6 +18,18 @@ class FeedError(Exception):
     def __init__(self, message: str, hint: str = "") -> None:
         super().__init__(message)
         self.hint = hint
+
+
+class NoStatistics(FeedError):
+    """This daemon keeps none."""
+
+
+class Statistics(msgspec.Struct, frozen=True):
+    """Chains and bridges with their histories, and how the daemon's collectors stand."""
+
+    chains: ChainsReply
+    bridges: BridgesReply
+    collectors: tuple[CollectorView, ...]
 
 
 class Failed(NamedTuple):
@@ -36,6 +51,10 @@ class Feed(Protocol):
 
     def stream(self) -> AsyncGenerator[Snapshot | Delta]:
         """One snapshot, then its deltas, until the daemon goes away. To be closed by who leaves it early."""
+        ...
+
+    async def statistics(self, *, since: float, step: float) -> Statistics:
+        """With the history from `since` (unix seconds) in steps of `step` seconds. Raises NoStatistics too."""
         ...
 
     async def pause(self) -> None:

@@ -47,6 +47,41 @@ def _wishes(demand: Demand, rows: int) -> tuple[tuple[str, int], ...]:
     )
 
 
+#: The least rows that a chart makes sense in, and those it has before the tables get all of theirs.
+CHART_LEAST, CHART_FAIR = 5, 7
+
+
+def share_statistics(rows: int, chains: int, bridges: int, collectors: int) -> dict[str, int]:
+    """Rows per block of the statistics screen for so many rows in its tables; charts take what nobody needs."""
+    given = {"chains": 0, "bridges": 0, "collectors": 0, "charts": 0}
+    spare = rows
+    wishes = (
+        ("chains", 2),
+        ("bridges", 2),
+        ("collectors", 1),
+        ("chains", 4),
+        ("charts", CHART_FAIR),
+        ("chains", 1 + max(1, chains)),
+        ("bridges", min(1 + max(1, bridges), 5)),
+        ("charts", rows // 3),
+        ("collectors", 1 + max(1, collectors)),
+        ("bridges", min(1 + max(1, bridges), rows // 3)),
+        ("charts", rows),
+    )
+    for block, wanted in wishes:
+        extra = max(0, wanted - given[block])
+        if block == "charts" and given[block] + min(extra, spare) < CHART_LEAST:
+            continue
+        if block == "collectors" and extra > spare:
+            # One line tells of all of them; better than a few of them in full.
+            continue
+        extra = min(spare, extra)
+        given[block] += extra
+        spare -= extra
+    given["chains"] += spare
+    return given
+
+
 def _shrink(given: dict[str, int], missing: int) -> dict[str, int]:
     for block, floor in FLOORS:
         taken = min(missing, given[block] - floor)

@@ -17,28 +17,31 @@ KEYS = (
     (0, "?", "help"),
     (1, "P", "pause"),
     (1, "U", "resume"),
-    (1, "R", "requeue failed"),
+    (1, "R", "requeue"),
     (2, "/", "filter"),
     (3, "enter", "details"),
-    (4, "z", "zoom"),
-    (5, "tab", "next panel"),
+    (3, "s", "stats"),
+    (5, "z", "zoom"),
+    (6, "tab", "next panel"),
 )
 
 Line = tuple[Cell, ...]
+Keys = tuple[tuple[int, str, str], ...]
 
 
 def header(state: State, room: int, glyphs: Glyphs = UNICODE) -> tuple[Line, Line]:
     """How we stand with the daemon and who it is; what it uses and where its state lives."""
     snapshot = state.snapshot
-    clock = Cell(f"{_clock(state.now)} ", "dim")
+    at = Cell(f"{clock(state.now)} ", "dim")
     if snapshot is None:
-        return pack([(0, (badge(state, glyphs),)), (1, (Cell("moonxd", "strong"),))], room, end=clock), pack([], room)
+        known = [(0, (badge(state, glyphs),)), (1, (Cell("moonxd", "strong"),))]
+        return pack(known, room, end=at, glyphs=glyphs), pack([], room)
     daemon = snapshot.daemon
     current = state.is_live and not state.is_stale
     first: list[tuple[int, Line]] = [
         (0, (badge(state, glyphs),)),
         *((0, (alarm,)) for alarm in _alarms(snapshot, glyphs)),
-        (1, () if current else (Cell(f"as of {_clock(state.as_of)}", "warn"),)),
+        (1, () if current else (Cell(f"as of {clock(state.as_of)}", "warn"),)),
         (3, (Cell("moonxd ", "strong"), Cell(clean(daemon.version, glyphs)))),
         (5, (Cell("worker ", "dim"), Cell(clean(daemon.worker, glyphs)))),
         # A worker's default name begins with its host's.
@@ -46,7 +49,7 @@ def header(state: State, room: int, glyphs: Glyphs = UNICODE) -> tuple[Line, Lin
         (4, (Cell("up ", "dim"), Cell(age(state.as_of - daemon.started_at)))),
     ]
     second = [*_resources(daemon, glyphs), *_outbox(snapshot)]
-    return pack(first, room, end=clock), pack(second, room)
+    return pack(first, room, end=at, glyphs=glyphs), pack(second, room, glyphs=glyphs)
 
 
 def _resources(daemon: Daemon, glyphs: Glyphs) -> list[tuple[int, Line]]:
@@ -101,6 +104,8 @@ def _alarms(snapshot: Snapshot, glyphs: Glyphs) -> list[Cell]:
         alarms.append(Cell(f" {glyphs.paused} QUEUE PAUSED ", "paused"))
     if snapshot.daemon.is_paused:
         alarms.append(Cell(f" {glyphs.paused} WORKER PAUSED ", "paused"))
+    if snapshot.daemon.away:
+        alarms.append(Cell(f" {glyphs.warn} {' AND '.join(snapshot.daemon.away).upper()} AWAY ", "alarm"))
     outbox = snapshot.outbox
     if outbox is not None and outbox.trouble:
         alarms.append(Cell(f" {glyphs.warn} {outbox.unpublished} EVENTS WAIT FOR KAFKA ", "alarm"))
@@ -134,11 +139,11 @@ def _sentence(text: str) -> str:
     return text if text.endswith((".", "!", "?")) else text + "."
 
 
-def footer(room: int) -> Line:
+def footer(room: int, keys: Keys = KEYS, glyphs: Glyphs = UNICODE) -> Line:
     """The keys worth knowing; the rest is behind `?`."""
-    keys = [(rank, (Cell(key, "accent"), Cell(f" {does}", "dim"))) for rank, key, does in KEYS]
-    return pack(keys, room)
+    said = [(rank, (Cell(key, "accent"), Cell(f" {does}", "dim"))) for rank, key, does in keys]
+    return pack(said, room, glyphs=glyphs)
 
 
-def _clock(at: float) -> str:
+def clock(at: float) -> str:
     return time.strftime("%H:%M:%S", time.localtime(at))

@@ -176,7 +176,7 @@ def clip(cells: Sequence[Cell], room: int, glyphs: Glyphs = UNICODE) -> tuple[Ce
 Ranked = tuple[int, tuple[Cell, ...]]
 
 
-def pack(pieces: Sequence[Ranked], room: int, *, end: Cell = NOTHING) -> tuple[Cell, ...]:
+def pack(pieces: Sequence[Ranked], room: int, *, end: Cell = NOTHING, glyphs: Glyphs = UNICODE) -> tuple[Cell, ...]:
     """Groups of cells in one line, two cells apart, and `end` at the right edge if there is room left for it.
 
     While they do not fit, the group of the highest rank is left out; rank 0 stays.
@@ -192,7 +192,7 @@ def pack(pieces: Sequence[Ranked], room: int, *, end: Cell = NOTHING) -> tuple[C
         flat += [Cell("  ")] if index else []
         flat += cells
     rest = room - _length(groups) - width_of(end.text)
-    return clip([*flat, Cell(" " * rest), end] if end.text and rest >= 2 else flat, room)
+    return clip([*flat, Cell(" " * rest), end] if end.text and rest >= 2 else flat, room, glyphs)
 
 
 def _length(groups: Sequence[Ranked]) -> int:

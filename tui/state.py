@@ -11,6 +11,7 @@ import msgspec
 
 from moonxd.api.schema import Delta, Snapshot, apply
 
+from .figures import Asking, Figures, Measured, Unmeasured, learn
 from .history import History, record
 
 #: Seconds without a word from the daemon after which its numbers are called stale.
@@ -50,6 +51,8 @@ class State(msgspec.Struct, frozen=True):
     history: History = History()
     toast: Toast | None = None
     filter: str = ""
+    #: Statistics are asked for only while their screen is open.
+    figures: Figures = Figures()
 
     @property
     def is_live(self) -> bool:
@@ -123,7 +126,7 @@ class Filtered(msgspec.Struct, frozen=True):
     text: str
 
 
-Message = Connecting | Connected | Changed | Lost | Tick | Said | Filtered
+Message = Connecting | Connected | Changed | Lost | Tick | Said | Filtered | Asking | Measured | Unmeasured
 
 
 def reduce(state: State, message: Message) -> State:
@@ -145,6 +148,8 @@ def reduce(state: State, message: Message) -> State:
             return msgspec.structs.replace(state, toast=Toast(text, tone, now + TOAST_S))
         case Filtered(text):
             return msgspec.structs.replace(state, filter=text)
+        case Asking() | Measured() | Unmeasured():
+            return msgspec.structs.replace(state, figures=learn(state.figures, message))
 
 
 def _connecting(state: State, now: float) -> State:

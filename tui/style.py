@@ -16,6 +16,10 @@ Screen { background: $ground; color: $text; layers: base over; }
 #footer { height: 1; background: $band; dock: bottom; }
 #body { height: 1fr; }
 #top, #bottom { width: 1fr; }
+StatisticsScreen { overflow: hidden; }
+#charts { height: 0; }
+Plate { width: 1fr; height: 1fr; background: $ground; }
+#chart-1 { margin-left: 1; }
 Table { width: 1fr; height: 1fr; background: $ground; }
 #chains, #parts { margin-left: 1; }
 

@@ -100,6 +100,14 @@ class Lines(Painted):
         self.draw(tuple(("stale" if stale and index else "row", cells) for index, cells in enumerate(lines)))
 
 
+class Plate(Painted):
+    """A picture of lines below a title line."""
+
+    def show(self, lines: tuple[tuple[Cell, ...], ...], *, stale: bool = False) -> None:
+        ground: Literal["row", "stale"] = "stale" if stale else "row"
+        self.draw(tuple((ground if index else "title", cells) for index, cells in enumerate(lines)))
+
+
 class Table(Painted, can_focus=True):
     """A panel with a title line, a cursor that follows its row, and scrolling."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Sequence
+from decimal import Decimal
 from functools import lru_cache
 
 import msgspec
@@ -35,6 +36,9 @@ class Glyphs(msgspec.Struct, frozen=True):
     bars: str = "▁▂▃▄▅▆▇█"
     full: str = "█"
     empty: str = "░"
+    #: Every pattern of a cell's dots, none first (see braille.py): 2x4 of them here, 1x2 in the plain edition.
+    dots: str = " " + "".join(map(chr, range(0x2801, 0x2900)))
+    side: str = "│"
     unprintable: str = "�"
 
 
@@ -55,6 +59,8 @@ ASCII = Glyphs(
     bars="_.:-=+*#",
     full="#",
     empty=".",
+    dots=" '.:",
+    side="|",
     unprintable="?",
 )
 
@@ -135,7 +141,7 @@ def count(number: int) -> str:
         return f"{number // 1000}k"
     for size, letter in ((1_000_000, "M"), (1_000_000_000, "G")):
         if number < size * 1000:
-            return f"{number / size:.2f}{letter}" if number < size * 100 else f"{number // size}{letter}"
+            return f"{number / size:.2f}{letter}" if number < size * 99.995 else f"{number // size}{letter}"
     return f"{number // 1_000_000_000}G"
 
 
@@ -185,6 +191,43 @@ def percent(share: float) -> str:
     if 0 < value < 0.1:
         return "<0.1 %"
     return f"{value:.1f} %" if 0 < value < 0.95 else f"{value:.0f} %"
+
+
+def change(percents: float | None) -> str:
+    """A change in percent, in at most seven characters: +0.4 %, -12.5 %, +340 %."""
+    if percents is None:
+        return "-"
+    if abs(percents) < 99.95:
+        return f"{percents:+.1f} %"
+    return f"{percents:+.0f} %" if abs(percents) < 9_999.5 else f"{'>' if percents > 0 else '<'}9999 %"
+
+
+def dollars(amount: Decimal | None) -> str:
+    """An amount in at most seven characters: $0, $950, $12.3k, $1.23M, $45.6B, $1.20T."""
+    if amount is None:
+        return "-"
+    value = float(amount)
+    for size, letter in ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k")):
+        if value >= size * 0.9995:
+            return f"${_three(value / size)}{letter}"
+    return f"${value:.0f}"
+
+
+def gwei(wei: int | None) -> str:
+    """A gas price in gwei, in at most seven characters: 0, <0.0001, 0.0123, 1.23, 24.1, 312."""
+    if wei is None:
+        return "-"
+    value = wei / 1e9
+    if value == 0:
+        return "0"
+    if value < 0.0001:
+        return "<0.0001"
+    return f"{value:.4f}" if value < 0.9995 else _three(value)
+
+
+def _three(value: float) -> str:
+    """Three digits that count, more before the point."""
+    return f"{value:.2f}" if value < 9.995 else f"{value:.1f}" if value < 99.95 else f"{value:.0f}"
 
 
 def sparkline(values: Sequence[float | None], *, top: float = 0.0, glyphs: Glyphs = UNICODE) -> str:

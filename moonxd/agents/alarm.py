@@ -56,6 +56,7 @@ class FailureAlarm:
         rule: AlarmRule,
         notices: deque[Notice],
         *,
+        service: str,
         worker: str,
         version: str,
     ) -> None:
@@ -64,6 +65,7 @@ class FailureAlarm:
         self._clock = clock
         self._alarm = Alarm(rule)
         self._window_s = rule.window_s
+        self._service = service
         self._worker = worker
         self._version = version
 
@@ -97,7 +99,8 @@ class FailureAlarm:
             notice.kind,
             notice.message,
             severity=notice.severity,
-            service=self._worker,
+            service=self._service,
+            worker=self._worker,
             version=self._version,
             at_ms=int(self._clock.now() * 1000),
             metadata=notice.metadata,

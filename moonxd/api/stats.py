@@ -8,6 +8,8 @@ from __future__ import annotations
 
 from decimal import Decimal
 
+import msgspec
+
 from .calls import Call
 from .messages import Message
 
@@ -45,8 +47,10 @@ class ChainView(Message, frozen=True, kw_only=True):
     gas_price_wei: int | None
     endpoints: tuple[EndpointView, ...]
     reorgs: int
-    volume_24h_usd: Decimal | None
+    volume_24h_usd: Decimal | None = msgspec.field(name="volume24hUsd")
     tvl_usd: Decimal | None
+    #: What is usual for the chain, as learned over a week.
+    usual_block_time_s: float | None = None
 
 
 class BridgeView(Message, frozen=True, kw_only=True):
@@ -111,13 +115,14 @@ class CollectorView(Message, frozen=True, kw_only=True):
 
 
 class OverviewReply(Message, frozen=True, kw_only=True):
-    """`atMs` None: no overview was built yet."""
+    """`atMs` None: no overview was built yet. `costs`: sentences about units a day at metered endpoints."""
 
     at_ms: int | None
     status: str
     chains: tuple[ChainView, ...]
     bridges: tuple[BridgeView, ...]
     collectors: tuple[CollectorView, ...]
+    costs: tuple[str, ...] = ()
 
 
 def chains(*, since: str | float | None = None, step: float | None = None) -> Call[ChainsReply]:

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..domain.chain import CHAINS
 from ..paths import SOCKET_NAME, default_state_dir
 from .keys import specs_of, value_at
+from .secret import SecretUrl
 from .tree import Config
 
 #: Parts that run embedded (or not at all) until something of theirs is set.
 PARTS = {"redis": "embedded", "database": "embedded", "kafka": "off", "mongodb": "embedded"}
-#: Keys, patterns of keys and whole tables that are read and checked but whose part does not exist yet. Shorten it as
-#: they appear.
-NOT_BUILT = ("daemon.service_name",)
 #: Keys that are accepted for an old .env only.
 UNUSED = frozenset(
     {
@@ -105,10 +103,22 @@ def _conflicts(draft: Draft) -> Iterator[str]:
     for cert, key in _PAIRS:
         if (get(cert) is None) != (get(key) is None):
             yield f"{cert} and {key} belong together: set both or neither"
+    listen = get("http.listen")
+    if listen is not None and not listen.is_loopback and get("http.token") is None:
+        yield (
+            f"http.listen = '{listen}' must be a loopback address (127.0.0.1, [::1] or localhost) without http.token: "
+            "anybody who reaches the port could operate the daemon"
+        )
+    if get("mongodb.mode") == "external" and not get("mongodb.database") and not _names_a_database(get("mongodb.uri")):
+        yield "mongodb.uri names no database: add /NAME behind its hosts, or set mongodb.database"
     if get("core_service.enabled") and not get("core_service.prefixes"):
         yield "core_service.enabled is true and core_service.prefixes is empty: name at least one"
     yield from _conflicting_logins(draft)
     yield from _unreachable_chains(draft)
+
+
+def _names_a_database(uri: SecretUrl) -> bool:
+    return bool(urlsplit(uri.reveal()).path.strip("/"))
 
 
 def _conflicting_logins(draft: Draft) -> Iterator[str]:
@@ -168,19 +178,10 @@ def _outward(draft: Draft, part: str) -> list[str]:
     ]
 
 
-def is_built(key: str) -> bool:
-    """Whether the part that this key is about exists in this version."""
-    return not any(fnmatchcase(key, pattern) or key.startswith(f"{pattern}.") for pattern in NOT_BUILT)
-
-
 def without_effect(draft: Draft) -> list[str]:
     """One sentence per key that somebody set and that changes nothing in this version."""
     ours = [key for key in draft.origins if key not in draft.ruled]
-    return [
-        f"{key} ({draft.origins[key]}): accepted, has no effect in this version"
-        for key in ours
-        if key in UNUSED or not is_built(key)
-    ]
+    return [f"{key} ({draft.origins[key]}): accepted, has no effect in this version" for key in ours if key in UNUSED]
 
 
 def diff_reloadable(old: Config, new: Config) -> tuple[list[str], list[str]]:
@@ -191,6 +192,6 @@ def diff_reloadable(old: Config, new: Config) -> tuple[list[str], list[str]]:
     applied: list[str] = []
     restart: list[str] = []
     for key, spec in specs_of(Config).items():
-        if is_built(key) and value_at(old, key) != value_at(new, key):
+        if key not in UNUSED and value_at(old, key) != value_at(new, key):
             (applied if spec.key.live else restart).append(key)
     return applied, restart

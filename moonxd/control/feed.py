@@ -56,6 +56,11 @@ class Feed:
     def watchers(self) -> int:
         return self._watchers
 
+    def open(self) -> None:
+        """Serve viewers (again)."""
+        self._closed = False
+        self._forget()
+
     def close(self) -> None:
         """End every viewer's stream now."""
         self._closed = True

@@ -15,7 +15,6 @@ from .deps import Deps
 from .enqueue import JOB_TYPES
 from .errors import answer
 
-SERVICE = "moonxd"
 #: Prometheus' text format.
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
 _CHECK_S = 5.0
@@ -36,7 +35,7 @@ class HealthChecks:
         return answer(
             Health(
                 status="degraded" if problems else "healthy",
-                service=SERVICE,
+                service=self._deps.service,
                 version=daemon.version,
                 uptime=max(0.0, snapshot.at - daemon.started_at),
                 timestamp=snapshot.at,

@@ -71,8 +71,8 @@ class ControlPlane:
         self._stalled = stalled
         self._settlements = Settlements()
         self._feed = feed or Feed(deps.sample)
-        self._stopping = trio.Event()
-        self.app: App = Starlette(routes=self._routes(), exception_handlers={HTTPException: _no_such_route})
+        self.app: App
+        self.open()
 
     @property
     def viewers(self) -> int:
@@ -96,6 +96,14 @@ class ControlPlane:
             nursery.start_soon(self._feed.run)
             if self.live is not None:
                 nursery.start_soon(self.live.run)
+
+    def open(self) -> None:
+        """Take back what `quiet` said: whoever failed and is started again serves as before."""
+        self._stopping = trio.Event()
+        self.app = Starlette(routes=self._routes(), exception_handlers={HTTPException: _no_such_route})
+        self._feed.open()
+        if self.live is not None:
+            self.live.open()
 
     def quiet(self) -> None:
         """End live streams and long polls: the daemon stops."""
@@ -160,9 +168,9 @@ class ControlPlane:
             return answer(index)
 
         return [
-            Route("/v1", guarded(show_index), methods=["GET"]),
+            Route("/v1", guarded(show_index, self._deps.gate), methods=["GET"]),
             *(
-                Route(prefix + path, guarded(handler, deadline), methods=[method])
+                Route(prefix + path, guarded(handler, self._deps.gate, deadline), methods=[method])
                 for prefix, table in tables
                 for method, path, handler, deadline in table
             ),
@@ -185,6 +193,7 @@ async def serve_control(
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
     """Serve `plane` on `listeners` until `stop` is set; the listeners are closed then."""
+    plane.open()
     async with trio.open_nursery() as nursery:
         nursery.start_soon(plane.run)
         nursery.start_soon(_quiet_at, stop, plane)

@@ -34,7 +34,7 @@ VENDORS = {
     "wsproto": ("moonxd.sim.*", "moonxd.control.live.*"),
     "trio_websocket": ("moonxd.adapters.chains.heads",),
     "jwt": ("moonxd.control.live.tokens",),
-    "prometheus_client": ("moonxd.telemetry", "moonxd.outlets", "moonxd.metrics"),
+    "prometheus_client": ("moonxd.telemetry", "moonxd.outlets", "moonxd.readings", "moonxd.metrics"),
     "cronsim": ("moonxd.config.cron",),
     "pymongo": ("moonxd.adapters.island.*",),
     "tomli_w": ("moonxd.config.*",),

@@ -38,10 +38,10 @@ def test_show_masks_secrets_and_names_origins(monkeypatch: pytest.MonkeyPatch) -
 
 def test_check_accepts_and_says_what_has_no_effect(tmp_path: Path) -> None:
     file = tmp_path / "c.toml"
-    file.write_text('[daemon]\nservice_name = "x"\n')
+    file.write_text('[prices.binance]\napi_key = "x"\n')
     result = RUN.invoke(app, ["check", "--config", str(file)])
     assert result.exit_code == 0
-    assert f"daemon.service_name ({file}): accepted, has no effect in this version" in result.stdout
+    assert f"prices.binance.api_key ({file}): accepted, has no effect in this version" in result.stdout
     assert f"{file}: ok" in result.stdout
     assert json.loads(RUN.invoke(app, ["check", "--json", "-c", str(file)]).stdout)["file"] == str(file)
 

@@ -127,7 +127,8 @@ def test_no_address_leaves_with_an_event(secret: str) -> None:
         event.cancelled(subject, reason=secret, worker_id="w"),
         event.rejected(subject, reason=secret, worker_id="w"),
         event.alert(
-            "kind", secret, severity="warning", service="w", version="1", at_ms=1, metadata={"a": [secret], secret: 1}
+            "kind", secret, severity="warning", service="s", worker="w", version="1", at_ms=1,
+            metadata={"a": [secret], secret: 1},
         ),
         stats_event.Teller("c", "1").failed(secret, duration_ms=1, at_ms=1),
         stats_event.Teller("c", "1").chains([chain(error=secret, reason=secret)], 1),

@@ -26,7 +26,7 @@ __all__ = ["opened", "site"]
 
 async def test_replaying_the_events_rebuilds_the_table(site: Site, request: pytest.FixtureRequest) -> None:
     slow = {10, 11, 13, 14, 15}
-    site.chain.takes = {wallet(number): 30.0 for number in slow}
+    site.chain.takes = {wallet(number): 30.0 for number in slow} | {wallet(16): 0.4}
     site.chain.fails = {wallet(2): 99, wallet(3): 1, wallet(12): 99}
 
     # Two crashes before anybody else works: one job comes back, the other is lost with its queue.
@@ -45,6 +45,8 @@ async def test_replaying_the_events_rebuilds_the_table(site: Site, request: pyte
         done.append(await site.add(5, name="bulk-sync", data={"wallets": [
             {"userId": "user-5", "walletAddress": wallet(5)}, {"userId": "user-6", "walletAddress": wallet(6)}
         ]}, told=True))  # fmt: skip
+        # The second of two syncs of one wallet finds it busy, and then done by the first.
+        merged = [await site.add(16), await site.add(16)]
         failed = [await site.add(2), await site.add(7, data={"syncType": "trades"})]
         # The third of one user within the window is rejected.
         for count in range(3):
@@ -60,7 +62,7 @@ async def test_replaying_the_events_rebuilds_the_table(site: Site, request: pyte
         await site.call_off(waiting)
         # The crashed worker's job comes back.
         await site.is_at(again.id, JobState.COMPLETED)
-        for job_id in done:
+        for job_id in [*done, *merged]:
             await site.is_at(job_id, JobState.COMPLETED)
         for job_id in failed:
             await site.is_at(job_id, JobState.FAILED)
@@ -94,7 +96,10 @@ async def test_replaying_the_events_rebuilds_the_table(site: Site, request: pyte
         assert _near(rebuilt[key].started_at, row.started_at), (key, rebuilt[key], row)
         assert _near(rebuilt[key].completed_at, row.completed_at), (key, rebuilt[key], row)
     assert {row.status for row in rows.values()} == {"completed", "failed", "cancelled"}
-    assert len(rows) == 16
+    assert len(rows) == 18
+    twins = {row.status: row.error for row in rows.values() if row.wallet == wallet(16)}
+    assert set(twins) == {"completed", "cancelled"}
+    assert str(twins["cancelled"]).startswith("merged into operation")
 
     # Twice as much changes nothing, and every one of them is what its schema says.
     assert {key: _row(row) for key, row in rebuild([*bodies, *bodies]).items()} == {

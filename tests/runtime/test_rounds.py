@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import Any
 
+import pytest
 import trio
 from trio.testing import MockClock, wait_all_tasks_blocked
 
@@ -13,7 +15,7 @@ from moonxd.adapters.memory.election import MemoryElection
 from moonxd.agents.office import Office
 from moonxd.agents.rounds import Rounds
 from moonxd.config.cron import CronPattern
-from moonxd.domain.errors import Transient
+from moonxd.domain.errors import Transient, single
 from moonxd.domain.stats import Health, Overview, Round
 
 #: A wall clock that starts on a full hour when trio's does.
@@ -213,6 +215,87 @@ async def test_an_office_that_cannot_be_asked_about_is_not_ours_for_long(autojum
         scope.cancel()
 
 
+async def test_work_of_the_office_runs_while_it_is_held_only(autojump_clock: MockClock) -> None:
+    offices: dict[str, tuple[str, float]] = {}
+    one, other = (Office(MemoryElection(name, offices), "stats", ttl_s=30) for name in ("one", "other"))
+    at_work: set[str] = set()
+
+    async def work(name: str, ready: Callable[[], None]) -> None:
+        at_work.add(name)
+        try:
+            await trio.sleep_forever()
+        finally:
+            at_work.discard(name)
+
+    async with trio.open_nursery() as nursery:
+        for name, office in (("one", one), ("other", other)):
+            nursery.start_soon(office.while_held, partial(work, name), lambda: None)
+        await wait_all_tasks_blocked()
+        assert at_work == set(), "nobody stands for it yet"
+        scope = await nursery.start(_keep, one)
+        await nursery.start(_keep, other)
+        await trio.sleep(95)
+        assert at_work == {"one"}
+        scope.cancel()
+        await wait_all_tasks_blocked()
+        assert at_work == set(), "what is left is left at once"
+        await trio.sleep(11)
+        assert at_work == {"other"}
+        # Somebody took it while this one could not renew it.
+        offices["stats"] = ("stranger", trio.current_time() + 60)
+        await trio.sleep(11)
+        assert at_work == set()
+        await trio.sleep(60)
+        assert at_work == {"other"}
+        nursery.cancel_scope.cancel()
+
+
+async def test_work_of_the_office_that_fails_is_its_supervisors_to_start_again(autojump_clock: MockClock) -> None:
+    office = Office(MemoryElection("one"), "stats", ttl_s=30)
+
+    async def fail(ready: Callable[[], None]) -> None:
+        raise Transient("it cannot work")
+
+    async with trio.open_nursery() as nursery:
+        scope = await nursery.start(_keep, office)
+        with pytest.raises(ExceptionGroup) as ended:
+            await office.while_held(fail, lambda: None)
+        assert isinstance(single(ended.value), Transient)
+        scope.cancel()
+
+
 async def _keep(office: Office, task_status: trio.TaskStatus[trio.CancelScope] = trio.TASK_STATUS_IGNORED) -> None:
     with trio.CancelScope() as scope:
         await office.run(lambda: task_status.started(scope))
+
+
+async def test_an_office_that_was_lost_for_a_moment_is_worked_in_again(autojump_clock: MockClock) -> None:
+    """The election answers so late that our time had run out meanwhile: what ran in it was ended and begins anew."""
+
+    class Slow(MemoryElection):
+        takes_s = 0.0
+
+        async def hold(self, office: str, ttl_s: float) -> bool:
+            is_ours = await super().hold(office, ttl_s)
+            await trio.sleep(self.takes_s)
+            return is_ours
+
+    lives = 0
+
+    async def body(ready: Callable[[], None]) -> None:
+        nonlocal lives
+        lives += 1
+        await trio.sleep_forever()
+
+    election = Slow("one", {})
+    office = Office(election, "stats", ttl_s=30)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(office.run, lambda: None)
+        nursery.start_soon(office.while_held, body, lambda: None)
+        election.takes_s = 15.0
+        await trio.sleep(45)
+        election.takes_s = 0.0
+        await trio.sleep(60)
+        assert office.is_held
+        assert lives == 2
+        nursery.cancel_scope.cancel()

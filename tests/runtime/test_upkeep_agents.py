@@ -27,7 +27,7 @@ class TrioClock:
 
 
 def alarm_on(ledger: MemoryLedger) -> FailureAlarm:
-    return FailureAlarm(ledger, TrioClock(), RULE, deque(), worker="w1", version="1")
+    return FailureAlarm(ledger, TrioClock(), RULE, deque(), service="moonxd", worker="w1", version="1")
 
 
 async def alerts(ledger: MemoryLedger) -> list[dict[str, Any]]:
@@ -51,7 +51,8 @@ async def test_too_many_failures_are_an_event_and_so_is_their_end(autojump_clock
         assert raised["type"] == "system.alert"
         assert raised["metadata"]["eventType"] == "system.alert"
         data = raised["data"]
-        assert (data["alertType"], data["severity"], data["service"]) == ("job_failure_rate", "critical", "w1")
+        assert (data["alertType"], data["severity"], data["service"]) == ("job_failure_rate", "critical", "moonxd")
+        assert data["metadata"]["worker"] == "w1"
         assert data["message"] == "8 of 10 jobs (80%) failed for good within 100 s"
         end(alarm, *[Failed("x")] * 5)
         await trio.sleep(50)

@@ -174,6 +174,12 @@ class AnvilChain:
         self.rpc("anvil_setBlockTimestampInterval", seconds)
         self.mine(blocks)
 
+    def follow_the_clock(self, every_s: int) -> None:
+        """From now on mine by itself, with blocks that say what time it is."""
+        self.rpc("anvil_removeBlockTimestampInterval")
+        self.rpc("anvil_setTime", int(time.time()))
+        self.rpc("evm_setIntervalMining", every_s)
+
     @property
     def head_at(self) -> int:
         """The timestamp of the newest block, unix seconds."""

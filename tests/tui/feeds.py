@@ -11,7 +11,8 @@ from textual.pilot import Pilot
 from moonxd.api.schema import Delta, Snapshot
 from tests.tui.scenes import NOW
 from tui.app import TopApp
-from tui.feed import Failed, FeedError, Requeued
+from tui.feed import Failed, FeedError, Requeued, Statistics
+from tui.text import UNICODE, Glyphs
 
 
 class Script:
@@ -24,6 +25,10 @@ class Script:
         self.asked: list[str] = []
         self.failed_jobs = 5
         self.refusal: FeedError | None = None
+        #: What is said when statistics are asked for: nothing for as long as it is None.
+        self.statistics_now: Statistics | FeedError | None = None
+        self.spans: list[tuple[float, float]] = []
+        self.abandoned = 0
         for message in messages:
             self.say(message)
 
@@ -48,6 +53,19 @@ class Script:
             if isinstance(message, FeedError):
                 raise message
             yield message
+
+    async def statistics(self, *, since: float, step: float) -> Statistics:
+        self.spans.append((since, step))
+        if self.statistics_now is None:
+            try:
+                await asyncio.get_running_loop().create_future()
+            except asyncio.CancelledError:
+                self.abandoned += 1
+                raise
+        if isinstance(self.statistics_now, FeedError):
+            raise self.statistics_now
+        assert self.statistics_now is not None
+        return self.statistics_now
 
     def _note(self, what: str) -> None:
         if self.refusal is not None:
@@ -78,9 +96,11 @@ class Watch:
         return self.now
 
 
-def app_for(script: Script, watch: Watch | None = None, *, pause: float = 0.02) -> TopApp:
-    """An application that tries again `pause` seconds after the daemon went away."""
-    return TopApp(script.connect, clock=watch or Watch(), pause=lambda attempt: pause)
+def app_for(
+    script: Script, watch: Watch | None = None, *, pause: float = 0.02, every: float = 0.02, glyphs: Glyphs = UNICODE
+) -> TopApp:
+    """An application that tries again `pause` seconds after the daemon went away, and looks again after `every`."""
+    return TopApp(script.connect, clock=watch or Watch(), pause=lambda attempt: pause, every=every, glyphs=glyphs)
 
 
 async def until(pilot: Pilot[int], condition: Callable[[], object]) -> None:

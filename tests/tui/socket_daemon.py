@@ -17,7 +17,9 @@ import msgspec
 
 from moonxd.api.messages import ErrorReply, PauseResult, Problem, RequeueRequest, RequeueResult
 from moonxd.api.schema import Snapshot, difference
+from moonxd.api.stats import OverviewReply
 from tests.tui.scenes import NOW, busy
+from tui.feed import Statistics
 
 
 class SocketDaemon:
@@ -29,6 +31,8 @@ class SocketDaemon:
         self.refuse: Problem | None = None
         #: Answers to requeue calls, in order; the last one repeats.
         self.requeues = [RequeueResult(matched=5, requeued=5, restored=0, skipped=0, ids=())]
+        #: None: this daemon keeps none.
+        self.statistics: Statistics | None = None
         self._streams: set[asyncio.StreamWriter] = set()
 
     @asynccontextmanager
@@ -88,6 +92,8 @@ class SocketDaemon:
     def _reply(self, path: str, body: bytes) -> tuple[int, msgspec.Struct]:
         if path == "/v1/status":
             return 200, self.scene
+        if path.startswith("/v1/stats/"):
+            return self._statistics(path.partition("?")[0])
         if self.refuse is not None:
             return 503, ErrorReply(error=self.refuse)
         if path == "/v1/jobs/requeue":
@@ -95,6 +101,16 @@ class SocketDaemon:
                 return 200, RequeueResult(matched=5, requeued=0, restored=0, skipped=0, ids=())
             return 200, self.requeues.pop(0) if len(self.requeues) > 1 else self.requeues[0]
         return 200, PauseResult(scope="queue", name="sync-jobs", is_paused=path.endswith("pause"))
+
+    def _statistics(self, path: str) -> tuple[int, msgspec.Struct]:
+        found = self.statistics
+        if found is None:
+            hint = "set stats.enabled = true"
+            return 404, ErrorReply(
+                error=Problem(code="not-found", message="this daemon keeps no statistics", hint=hint)
+            )
+        overview = OverviewReply(at_ms=None, status="unknown", chains=(), bridges=(), collectors=found.collectors)
+        return 200, {"chains": found.chains, "bridges": found.bridges}.get(path.rsplit("/", 1)[1], overview)
 
 
 def _headers(head: bytes) -> list[tuple[str, str]]:

@@ -16,10 +16,11 @@ from moonxd.api.schema import Delta, Snapshot
 from tests.tui.feeds import drive, until
 from tests.tui.scenes import EMPTY, busy
 from tests.tui.socket_daemon import SocketDaemon
+from tests.tui.stats_scenes import measured
 from tui.app import TopApp
 from tui.client import SocketFeed, over
 from tui.dialogs import Question
-from tui.feed import FeedError, Requeued
+from tui.feed import FeedError, NoStatistics, Requeued
 
 
 @pytest.fixture
@@ -110,6 +111,19 @@ def test_a_refusal_keeps_its_words(socket: Path) -> None:
         with pytest.raises(FeedError, match="Redis does not answer") as refused:
             await feed.pause()
         assert refused.value.hint == "look at its log"
+
+    run(daemon, socket, script)
+
+
+def test_statistics_come_with_their_history_and_without_them_it_says_what_to_do(socket: Path) -> None:
+    daemon = SocketDaemon(EMPTY)
+
+    async def script(feed: SocketFeed) -> None:
+        with pytest.raises(NoStatistics, match="keeps no statistics") as none:
+            await feed.statistics(since=0.0, step=60.0)
+        assert none.value.hint == "set stats.enabled = true"
+        daemon.statistics = measured()
+        assert await feed.statistics(since=0.0, step=60.0) == measured()
 
     run(daemon, socket, script)
 

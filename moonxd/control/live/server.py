@@ -91,6 +91,10 @@ class LiveFeed:
             nursery.start_soon(self._tail.run)
             nursery.start_soon(self.hub.sweep)
 
+    def open(self) -> None:
+        """Let clients in (again)."""
+        self._is_closing = False
+
     def quiet(self) -> None:
         """The daemon stops: say goodbye to everybody."""
         self._is_closing = True
