@@ -209,7 +209,7 @@ def test_a_node_that_is_paused_makes_its_chain_unhealthy_until_it_goes_on(
 
 
 def test_what_a_metered_key_costs_is_shown(start_daemon: StartDaemon, start_simulator: Callable[..., Any]) -> None:
-    simulator = start_simulator("--alchemy", "key-of-the-tests")
+    simulator = start_simulator("--alchemy-key", "key-of-the-tests")
     environ = {key: value for key, value in simulator.env.items() if not key.endswith(("_RPC_URL", "_WS_URL"))}
     daemon = start_daemon({**environ, **FAST, "MOONXD_STATS__USE_ALCHEMY": "true"})
     until(lambda: len(overview(daemon).chains) == len(CHAINS), "chains were looked at", 60)
@@ -218,7 +218,7 @@ def test_what_a_metered_key_costs_is_shown(start_daemon: StartDaemon, start_simu
     assert "key-of-the-tests" not in json.dumps(costs)
     assert f"cost: {costs[-1]}" in cli(daemon, "stats", "overview").stdout
     spent, budget = (int(word) for word in costs[-1].split() if word.isdigit())
-    assert spent <= budget == 50_000
+    assert 0 < spent <= budget < 30_000_000 * 0.05 / 30
 
 
 def test_a_restart_and_a_reload_keep_what_is_known(start_daemon: StartDaemon, simulator: SimulatorProcess) -> None:
