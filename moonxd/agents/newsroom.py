@@ -34,6 +34,10 @@ class Newsroom:
         self.is_heard: bool | None = None
         self.trouble: str | None = None
 
+    def forget(self) -> None:
+        """Another one may have told since: what was told last is for the archive to say."""
+        self._told = None
+
     async def keep(self, collector: str, found: Round) -> None:
         """Tell what is news of `found`, then archive it. Raises what the archive raises."""
         told = await self._known()

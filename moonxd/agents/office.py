@@ -28,6 +28,8 @@ class Office:
         self._ttl_s = ttl_s
         self._ours_until = -math.inf
         self._changed = trio.Event()
+        #: How often it became ours: between two terms another one may have held it.
+        self.terms = 0
 
     @property
     def is_held(self) -> bool:
@@ -76,6 +78,7 @@ class Office:
             return
         self._ours_until = asked + self._ttl_s if is_ours else -math.inf
         if is_ours is not was_held:
+            self.terms += is_ours
             self._tell()
             log.info(
                 "the office %s is %s", self._name, "ours" if is_ours else "another's", extra={"office": self._name}
