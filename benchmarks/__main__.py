@@ -9,11 +9,13 @@ import sys
 #: Each is a module here with its own options and `--json`.
 BENCHMARKS = {
     "chainstats": "a round of chain statistics beside its slowest probe",
+    "cluster": "how work scales with worker processes, and how fast a running job is cancelled",
     "hedge": "the tail of reads with and without a second request to another endpoint",
     "kafka": "messages through the sink beside plain aiokafka",
     "live": "two thousand browsers on the live feed: memory of each, from commit to page",
     "queue": "no-op jobs beside npm's and PyPI's workers, and Redis' own ceiling",
     "relay": "events from the outbox to a real Kafka: a backlog, and how late they are (needs `make kafka`)",
+    "relay_syncs": "how late events are while wallets are synced at full speed, and syncs without a broker",
     "rpc": "CPU per JSON-RPC request beside httpx",
     "sync": "a whole wallet sync: overhead, throughput, memory, start, steps of the event loop",
     "scheduler": "a million registered wallets, 50,000 of them due; manual jobs behind stale ones",
@@ -32,7 +34,7 @@ def main() -> int:
         parser.error(f"there is no benchmark {unknown[0]!r}: use one of {', '.join(BENCHMARKS)}")
     if given.list:
         for name, what in BENCHMARKS.items():
-            print(f"{name:10}{what}")
+            print(f"{name:12}{what}")
         return 0
     # A process each: what one leaves in memory must not weigh on the next.
     codes = [_run(name) for name in given.names or BENCHMARKS]

@@ -1,8 +1,9 @@
 """How work scales with worker processes: `python -m benchmarks.cluster --workers 1,2,4 --jobs 2000 --latency-ms 30`.
 
 Each round starts a fresh daemon on embedded Redis and ledger against one simulator, enqueues wallet syncs into a paused
-queue, resumes it, and counts until all are done. Prints a line of JSON per round: jobs/s, CPU seconds of the workers
-per 1000 jobs, and the smallest and largest worker's share.
+queue, resumes it, and counts until all are done. Prints a line of JSON per round: jobs/s and the smallest and largest
+worker's share. At the end jobs that run for seconds are cancelled through the head, which runs none itself:
+`--cancels N` of them, from the call until the job has failed, HTTP included.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from moonxd.api import calls
@@ -88,6 +90,31 @@ def measure(workers: int, jobs: int, slots: int, environ: dict[str, str]) -> dic
     }
 
 
+def cancels(count: int, environ: dict[str, str]) -> dict[str, Any]:
+    """Milliseconds from the call to another process until the job has failed; the reads would take seconds."""
+    took: list[float] = []
+    with tempfile.TemporaryDirectory(prefix="moonxd-bench-") as state:
+        settings = {**environ, "MOONXD_STATE_DIR": state, "WORKER_STATS_INTERVAL": "1000", "LOG_LEVEL": "warning"}
+        with child(["serve", "--workers", "1"], settings):
+            client = ready(Path(state) / "moonxd.sock", 1)
+            for number in range(count):
+                ask = EnqueueRequest(type="portfolio-sync", user_id=f"u{number}", wallet_address=f"0x{number + 1:040x}")
+                job_id = client.call(calls.enqueue(ask)).job_id
+                while [job.step for job in client.call(calls.status()).running] != ["fetch"]:
+                    time.sleep(0.02)
+                began = time.monotonic()
+                client.call(calls.cancel(job_id))
+                while client.call(calls.job(job_id)).state != "failed":
+                    pass
+                took.append((time.monotonic() - began) * 1000)
+            client.close()
+    return {"cancels": count, "median_ms": round(median(took), 1), "worst_ms": round(max(took), 1)}
+
+
+def show(row: dict[str, Any]) -> None:
+    print(json.dumps({**row, "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}), flush=True)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--workers", default="1,2,4")
@@ -95,20 +122,28 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=10)
     parser.add_argument("--latency-ms", type=float, default=30)
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--cancels", type=int, default=20)
     given = parser.parse_args()
+    for _ in range(given.rounds):
+        for workers in given.workers.split(",") if given.jobs else ():
+            with simulated(given.latency_ms) as environ:
+                show(measure(int(workers), given.jobs, given.slots, environ))
+    if given.cancels:
+        with simulated(8000) as environ:
+            show(cancels(given.cancels, environ))
+
+
+@contextmanager
+def simulated(latency_ms: float) -> Iterator[dict[str, str]]:
+    """The environment of daemons on a simulator of one chain."""
     with tempfile.TemporaryDirectory(prefix="moonxd-bench-") as folder:
         file = Path(folder) / "simulator.env"
         environ = {"PATH": os.environ["PATH"], "HOME": folder}
-        simulate = ["simulate", "--port", "0", "--env-file", str(file), "--latency-ms", str(given.latency_ms)]
+        simulate = ["simulate", "--port", "0", "--env-file", str(file), "--latency-ms", str(latency_ms)]
         with child(simulate, environ):
             sim = read_env(file)
             kept = {name: value for name, value in sim.items() if not name.endswith("_RPC_URL") or "BASE" in name}
-            for _ in range(given.rounds):
-                for workers in given.workers.split(","):
-                    row = measure(int(workers), given.jobs, given.slots, {**environ, **kept, "ENABLED_CHAINS": "base"})
-                    print(
-                        json.dumps({**row, "cores": os.cpu_count(), "load": round(os.getloadavg()[0], 1)}), flush=True
-                    )
+            yield {**environ, **kept, "ENABLED_CHAINS": "base"}
 
 
 if __name__ == "__main__":

@@ -267,7 +267,8 @@ class Daemon:
         with unix_listener(config.socket, mode=config.daemon.socket_mode) as listener:
             listeners = [listener]
             if config.http.listen is not None:
-                listeners += await tcp_listeners(str(config.http.listen))
+                has_token = config.http.token is not None
+                listeners += await tcp_listeners(str(config.http.listen), has_token=has_token)
             stop, patience = trio.Event(), trio.CancelScope(shield=True)
 
             async def serve(task_status: trio.TaskStatus[None]) -> None:
@@ -296,10 +297,11 @@ class Daemon:
     def _breaker_shut(self, name: str, reason: str) -> None:
         self.telemetry.breaker_opened(name)
         told = {"breaker": name, "reason": reason}
-        self._notices.append(Notice(kind="breaker_open", message=f"breaker {name} is shut: {reason}", metadata=told))
+        self._notices.append(Notice(kind="breaker_open", message=f"breaker {name} is open: {reason}", metadata=told))
 
     def _job_started(self, job: Job) -> None:
-        self.telemetry.job_started(job.id, job.name, job.attempts_made + 1)
+        due_at = (job.timestamp + job.options.delay) / 1000 if job.attempts_started <= 1 else None
+        self.telemetry.job_started(job.id, job.name, job.attempts_made + 1, due_at)
 
     def _job_settled(self, job: Job, outcome: Outcome | None, _seconds: float) -> None:
         """`outcome` None: the job was lost to another worker."""

@@ -10,11 +10,8 @@ from .agents.activities import Activities
 from .domain.activity import Sign
 from .domain.events.envelope import SOURCE
 from .ports import Feed
-from .supervisor import Child, Restarts
+from .supervisor import FOR_EVER, Child
 from .telemetry import Telemetry
-
-#: A broker that comes and goes is no reason to stop listening for good.
-_RESTARTS = Restarts(most=1_000_000)
 
 OpenFeed = Callable[[], AbstractAsyncContextManager[Feed]]
 #: Runs work that needs a feed, and ends it when none can be had any more.
@@ -51,4 +48,4 @@ class Listening:
             ready()
             await with_feed(lambda open_feed: self._activities.run(lambda: None, open_feed))
 
-        return (Child(name="activities", body=run, critical=False, restarts=_RESTARTS),)
+        return (Child(name="activities", body=run, critical=False, restarts=FOR_EVER),)

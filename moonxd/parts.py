@@ -37,7 +37,7 @@ from .publishing import Publishing
 from .scheduling import PeriodicSyncs
 from .sources import Sources
 from .statistics import Bureau, Statistics
-from .supervisor import Child, Supervisor
+from .supervisor import FOR_EVER, Child, Supervisor
 from .telemetry import Telemetry
 from .version import VERSION
 from .wiring import Database, SharedIsland
@@ -138,7 +138,7 @@ def assemble(site: Site) -> Parts:
         periodic=periodic,
         publishing=publishing,
         listening=listening,
-        island=None if island is None else Child(name="island", body=island.run, critical=False),
+        island=None if island is None else Child(name="island", body=island.run, critical=False, restarts=FOR_EVER),
         pruner=wiring.pruner(config, site.ledger),
         alarm=wiring.failure_alarm(config, site.ledger, site.notices),
         announcer=announcer,
@@ -281,6 +281,7 @@ def _sampler(site: Site, hands: Hands, publishing: Publishing) -> Sampler:
         state=site.state,
         breakers=site.breakers.views,
         outbox=publishing.view,
+        database=site.ledger.ping,
     )
 
 
@@ -310,6 +311,7 @@ def _deps(
         scheduling=periodic.desk,
         history=ledger,
         frees_at=wiring.window_check(ledger, lambda: attempts.policy.guards),
+        gate=wiring.gate(site.config),
     )
 
 

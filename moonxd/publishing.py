@@ -16,13 +16,11 @@ from .domain.errors import single
 from .domain.ledger import Backlog, StoredEvent
 from .domain.message import message_of
 from .ports import Publication, Sink
-from .supervisor import Child, Restarts
+from .supervisor import FOR_EVER, Child
 from .telemetry import Telemetry
 
 #: Seconds that a stop waits for the last events to leave. What stays is published by the next daemon.
 FLUSH_S = 5.0
-#: The relay never counts as failed for good because of a broker or a database that comes and goes.
-_RESTARTS = Restarts(most=1_000_000)
 
 OpenSink = Callable[[], AbstractAsyncContextManager[Sink]]
 #: Runs work that needs producers, and ends it when they cannot be had any more.
@@ -80,7 +78,7 @@ class Publishing:
             return ()
         return (
             Child(name="outbox", body=self._watch.run, critical=False),
-            Child(name="publisher", body=self._run, critical=False, restarts=_RESTARTS, trouble=self._relay.trouble),
+            Child(name="publisher", body=self._run, critical=False, restarts=FOR_EVER, trouble=self._relay.trouble),
         )
 
     @property

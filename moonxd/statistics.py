@@ -93,10 +93,15 @@ class Statistics:
         self._outbox_now = outbox_now
         self._slow_outbox_s = config.kafka.lag_alert_s or SLOW_OUTBOX_S
         self._office = Office(wiring.election(config, redis, worker), "statistics")
-        #: The office's term of which the newsroom knows.
-        self._term = 0
         self._readings = Readings(telemetry.registry, lambda: self._office.is_held, time.time)
-        self._newsroom = Newsroom(archive, ledger, wiring.WallClock(), section.news.thresholds, version=VERSION)
+        self._newsroom = Newsroom(
+            archive,
+            ledger,
+            wiring.WallClock(),
+            section.news.thresholds,
+            version=VERSION,
+            term=lambda: self._office.terms,
+        )
         self._markets = Markets(
             wiring.market_figures(config, transport, breakers), [chain.id for chain in config.enabled_chains]
         )
@@ -142,7 +147,7 @@ class Statistics:
             CronPattern(pattern),
             timeout_s=timeout_s,
             is_ours=lambda: self._office.is_held,
-            keep=partial(self._keep, name),
+            keep=partial(self._newsroom.keep, name),
             now=time.time,
             jitter_s=_JITTER_S,
             on_start=partial(self._newsroom.started, name) if is_told else None,
@@ -160,12 +165,6 @@ class Statistics:
                 self._archive.use(None)
 
         await self._with_archive(write)
-
-    async def _keep(self, name: str, found: Round) -> None:
-        if self._office.terms != self._term:
-            self._term = self._office.terms
-            self._newsroom.forget()
-        await self._newsroom.keep(name, found)
 
     async def _ended(
         self, name: str, is_told: bool, outcome: str, took_s: float, found: Round | None, error: str | None

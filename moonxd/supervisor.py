@@ -3,7 +3,8 @@
 A child is an async function that runs until cancelled. Returning or raising means it stopped working: it is started
 again after a backoff, and past its restart intensity it has failed for good. A critical child that failed makes the
 daemon drain and exit (its own supervisor, systemd, starts afresh); any other one is shown as failed while the rest
-goes on. Children are started one after the other, each once the one before it works, and stopped in reverse.
+goes on. Children are started one after the other, each once the one before it works (or did not at the first try, if
+it is not critical), and stopped in reverse.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import trio
 
 from .api.schema import Child as ChildView
 from .domain.errors import ConfigError, MoonxdError, Permanent, describe, single
+from .log import log_once_per
 
 log = logging.getLogger("moonxd.supervisor")
 
@@ -40,6 +42,10 @@ class Restarts(msgspec.Struct, frozen=True, kw_only=True):
         """Seconds before restart number `recent` within the window, `rand` in [0, 1) spreading the upper half."""
         full = min(self.longest_s, self.first_s * 2.0 ** min(recent, 30))
         return full * (0.5 + 0.5 * rand)
+
+
+#: For parts that depend on what comes and goes, as brokers do: never given up.
+FOR_EVER = Restarts(most=1_000_000)
 
 
 class Child(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +112,7 @@ class Supervisor:
         return tuple(status.view() for status in self._board.values())
 
     async def start(self, child: Child) -> None:
-        """Start `child` and return once it works, once it failed though nothing depends on it, or once we stop."""
+        """Start `child` and return once it works, once it did not though nothing depends on it, or once we stop."""
         if self._stop.is_set():
             return
         status = self._board[child.name] = _Status(child)
@@ -147,6 +153,9 @@ class Supervisor:
         error = status.cause = await self._live(status)
         if error is None and self._stop.is_set():
             return False
+        if not child.critical:
+            # The children behind it do not wait for what may never come.
+            status.ready.set()
         text = describe(error) if error is not None else "it ended by itself"
         if isinstance(error, (ConfigError, Permanent)):
             # No restart mends a wrong value.
@@ -166,18 +175,18 @@ class Supervisor:
         self._on_restart(child.name)
         # A foreign error is a bug or a surprise: its traceback is worth the lines.
         surprise = error if not isinstance(error, MoonxdError) else None
-        log.warning(
-            "%s stopped (%s), starting it again in %.1f s", child.name, text, delay,
-            extra={"child": child.name, "restarts": status.restarts}, exc_info=surprise,
-        )  # fmt: skip
+        said = ("%s stopped (%s), starting it again in %.1f s", child.name, text, delay)
+        extra = {"child": child.name, "restarts": status.restarts}
+        if surprise is None:
+            # An outage of hours is a line a minute.
+            log_once_per(60.0, log, logging.WARNING, *said, key=(child.name, text), extra=extra)
+        else:
+            log.warning(*said, extra=extra, exc_info=surprise)
         await trio.sleep(delay)
         return True
 
     def _give_up(self, status: _Status, text: str) -> bool:
         status.enter("failed", text)
-        if not status.child.critical:
-            # The children behind it must not wait for what will never come.
-            status.ready.set()
         return False
 
     async def _live(self, status: _Status) -> Exception | None:

@@ -24,6 +24,7 @@ WINDOW_S = 300.0
 WINDOW_SAMPLES = 2000
 RECENT_FAILURES = 100
 _SYNC_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1, 2, 3, 5, 8, 13, 20, 30, 60, 120, 300)
+_CLAIM_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 5, 15, 60, 300, 1800)
 _RPC_BUCKETS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 
 
@@ -83,6 +84,10 @@ class Telemetry(Outlets):
         self._duration = Histogram(
             "sync_job_duration_seconds", "Time of one attempt", ["type", "outcome"], buckets=_SYNC_BUCKETS, registry=reg
         )
+        self._claimed = Histogram(
+            "moonxd_claim_latency_seconds", "From a job's due time until its first attempt",
+            buckets=_CLAIM_BUCKETS, registry=reg,
+        )  # fmt: skip
         self._active = Gauge("sync_jobs_active", "Jobs running in this process", registry=reg)
         self._rpc = Histogram(
             "moonxd_rpc_duration_seconds", "RPC requests", ["chain", "provider", "outcome"],
@@ -112,7 +117,11 @@ class Telemetry(Outlets):
 
     # ---- jobs ----------------------------------------------------------------------------------------------------
 
-    def job_started(self, job_id: str, name: str, attempt: int) -> None:
+    def job_started(self, job_id: str, name: str, attempt: int, due_at: float | None = None) -> None:
+        """`due_at`: since when it could have been taken; None: it was taken before."""
+        if due_at is not None:
+            # Producers have clocks of their own.
+            self._claimed.observe(max(0.0, time.time() - due_at))
         self._running[job_id] = RunningJob(
             id=job_id, name=name, user="", wallet="", attempt=attempt, step="start", started_at=time.time()
         )

@@ -104,6 +104,8 @@ def _alarms(snapshot: Snapshot, glyphs: Glyphs) -> list[Cell]:
         alarms.append(Cell(f" {glyphs.paused} QUEUE PAUSED ", "paused"))
     if snapshot.daemon.is_paused:
         alarms.append(Cell(f" {glyphs.paused} WORKER PAUSED ", "paused"))
+    if snapshot.daemon.away:
+        alarms.append(Cell(f" {glyphs.warn} {' AND '.join(snapshot.daemon.away).upper()} AWAY ", "alarm"))
     outbox = snapshot.outbox
     if outbox is not None and outbox.trouble:
         alarms.append(Cell(f" {glyphs.warn} {outbox.unpublished} EVENTS WAIT FOR KAFKA ", "alarm"))

@@ -6,37 +6,46 @@ In this order (ADR 0073): a crash between the two tells once more rather than ne
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
-from ..domain.errors import Transient
+import msgspec
+
+from ..domain.errors import MoonxdError
 from ..domain.ledger import Event
 from ..domain.stats import Round
 from ..domain.stats_change import Due, Thresholds, Told, after, due, told_before
 from ..domain.stats_event import Teller
+from ..log import log_once_per
 from ..ports import Clock, LedgerUpkeep, StatsArchive
 
 log = logging.getLogger("moonxd.stats")
 
 
 class Newsroom:
-    """One for all collectors of a daemon. A ledger that is away delays news, and never loses a measurement."""
+    """One for all collectors of a daemon. A ledger that is away delays news, and never loses a measurement. `term`
+    counts how often the collecting became ours: between two terms others told."""
 
     def __init__(
-        self, archive: StatsArchive, ledger: LedgerUpkeep, clock: Clock, thresholds: Thresholds, *, version: str
+        self,
+        archive: StatsArchive,
+        ledger: LedgerUpkeep,
+        clock: Clock,
+        thresholds: Thresholds,
+        *,
+        version: str,
+        term: Callable[[], int],
     ) -> None:
         self._archive = archive
         self._ledger = ledger
         self._clock = clock
         self._thresholds = thresholds
         self._version = version
-        self._told: Told | None = None
+        self._term = term
+        self._told = Told()
+        self._told_in: int | None = None
         #: Whether the ledger took what it was told last, None before; and why not.
         self.is_heard: bool | None = None
         self.trouble: str | None = None
-
-    def forget(self) -> None:
-        """Another one may have told since: what was told last is for the archive to say."""
-        self._told = None
 
     async def keep(self, collector: str, found: Round) -> None:
         """Tell what is news of `found`, then archive it. Raises what the archive raises."""
@@ -64,10 +73,12 @@ class Newsroom:
         await self._tell([event])
 
     async def _known(self) -> Told:
-        """What was told last; after a start that is what the archive shows."""
-        if self._told is None:
-            archive = self._archive
-            self._told = told_before(await archive.chains(), await archive.bridges(), await archive.overview())
+        """What was told last; when a term begins that is what the archive shows."""
+        term, archive = self._term(), self._archive
+        if self._told_in != term:
+            before = told_before(await archive.chains(), await archive.bridges(), await archive.overview())
+            # How this daemon is nobody else tells.
+            self._told, self._told_in = msgspec.structs.replace(before, service=self._told.service), term
         return self._told
 
     def _events(self, teller: Teller, news: Due) -> list[Event]:
@@ -81,8 +92,8 @@ class Newsroom:
     async def _tell(self, events: Sequence[Event]) -> bool:
         try:
             await self._ledger.tell(events)
-        except Transient as error:
-            log.warning("statistics are not told now: %s", error, extra={"events": len(events)})
+        except MoonxdError as error:
+            log_once_per(60.0, log, logging.WARNING, "statistics wait to be told: %s", error, key=str(error))
             self.is_heard, self.trouble = False, str(error)
             return False
         self.is_heard, self.trouble = True, None

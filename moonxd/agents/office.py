@@ -28,7 +28,7 @@ class Office:
         self._ttl_s = ttl_s
         self._ours_until = -math.inf
         self._changed = trio.Event()
-        #: How often it became ours: between two terms another one may have held it.
+        #: How often it became ours.
         self.terms = 0
 
     @property
@@ -50,11 +50,11 @@ class Office:
     async def run(self, ready: Callable[[], None]) -> None:
         """Stand for it for ever; ready after the first answer, so that nobody who asks `is_held` comes too early."""
         try:
-            await self._stand()
+            await self.stand()
             ready()
             while True:
                 await trio.sleep(self._ttl_s / 3)
-                await self._stand()
+                await self.stand()
         finally:
             await self._leave()
 
@@ -69,20 +69,21 @@ class Office:
         self._changed.set()
         self._changed = trio.Event()
 
-    async def _stand(self) -> None:
-        asked, was_held = trio.current_time(), self.is_held
+    async def stand(self) -> None:
+        """Ask once."""
+        asked = trio.current_time()
         try:
             is_ours = await self._election.hold(self._name, self._ttl_s)
         except Transient as error:
             log.warning("%s", error, extra={"office": self._name})
             return
+        was_held = self.is_held  # only now: our time may have run out over the question
         self._ours_until = asked + self._ttl_s if is_ours else -math.inf
         if is_ours is not was_held:
             self.terms += is_ours
             self._tell()
-            log.info(
-                "the office %s is %s", self._name, "ours" if is_ours else "another's", extra={"office": self._name}
-            )
+            who = "this daemon" if is_ours else "another daemon"
+            log.info("%s is in charge of %s", who, self._name, extra={"office": self._name})
 
     async def _leave(self) -> None:
         if not self.is_held:

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 
 from ..domain.errors import MoonxdError
 from ..domain.fleet import Answer, Order
+from ..log import log_once_per
 from ..ports import Fleet
 
 log = logging.getLogger("moonxd.orders")
@@ -32,7 +33,7 @@ class Orders:
                     await self._fleet.answer(order, await self._obey(order))
             except MoonxdError as error:
                 # The fleet's client waits by itself while Redis is away.
-                log.warning("no orders can be taken: %s", error)
+                log_once_per(60.0, log, logging.WARNING, "no orders can be taken: %s", error, key=str(error))
 
     async def _obey(self, order: Order) -> Answer:
         verb = self._verbs.get(order.verb)

@@ -30,6 +30,7 @@ from ..domain.errors import (
 )
 from ..domain.ledger import StoredEvent
 from ..domain.message import Message, message_of
+from ..log import log_once_per
 from ..ports import Drain, Publication, Sink
 
 log = logging.getLogger("moonxd.relay")
@@ -41,8 +42,8 @@ PAGE = 500
 LINGER_S = 0.015
 #: Seconds without a commit after which the outbox is looked at all the same.
 IDLE_S = 5.0
-#: Seconds that a topic's number of partitions is believed.
-PARTITIONS_S = 60.0
+#: Bytes of events made into messages between two looks at what else the loop has to do; about two milliseconds.
+SLICE_BYTES = 256 * 1024
 #: (kind, message, severity, metadata): who has to know is told.
 Notify = Callable[[str, str, str, dict[str, Any]], None]
 OpenSink = Callable[[], AbstractAsyncContextManager[Sink]]
@@ -102,9 +103,6 @@ class Relay:
         self._in_flight = 0
         self._flushes: list[trio.Event] = []
         self._waiting = trio.CancelScope()
-        #: Where keys go, asked anew every PARTITIONS_S.
-        self._partitions: dict[tuple[str, str], int] = {}
-        self._believed_until = 0.0
 
     def trouble(self) -> str | None:
         """Why nothing leaves; None while all is well."""
@@ -123,11 +121,14 @@ class Relay:
                         await self._publish(drain, open_sink)
                 except LeaseLost as error:
                     log.warning("%s", error)
+                    pause = self._patience.first_s
                 except Transient as error:
                     # The database: its own messages are enough, and its events wait in it.
-                    log.info("the relay waits for the ledger: %s", error)
-                    await trio.sleep(self._patience.longest_s)
+                    _waits(error)
+                    pause = self._patience.longest_s
                 self.state = "standby"
+                self._settle(self._flushes)
+                await trio.sleep(pause)
         finally:
             self.state = "down"
             self._settle(self._flushes)
@@ -148,9 +149,10 @@ class Relay:
     async def _publish(self, drain: Drain, open_sink: OpenSink) -> None:
         """Returns never; a producer that is broken or cannot be built is replaced."""
         while True:
+            # Without a broker nothing else would tell that the right to publish went to another daemon.
+            await drain.confirm()
             try:
                 async with open_sink() as sink:
-                    self._partitions.clear()
                     await self._pump(drain, sink)
             except (SinkBroken, Transient, ConfigError) as error:
                 # A login that is refused may be accepted when the broker has its users again: we never give up.
@@ -183,22 +185,22 @@ class Relay:
 
     async def _read(self, drain: Drain, pages: Pages, scope: trio.CancelScope) -> None:
         after = 0
-        with scope:
-            async with pages:
-                while True:
-                    asked = tuple(self._flushes)
-                    page = await self._patiently(partial(drain.unpublished, after, self._page))
-                    if page:
-                        after = page[-1].position
-                        self._in_flight += 1
-                        await pages.send(page)
-                        if len(page) < self._page:
-                            await trio.sleep(LINGER_S)
-                    elif asked and self._in_flight:
+        # Not `async with`: whoever reads the other end cancels us when it is closed, in place of what we raise.
+        with scope, pages:
+            while True:
+                asked = tuple(self._flushes)
+                page = await self._patiently(partial(drain.unpublished, after, self._page))
+                if page:
+                    after = page[-1].position
+                    self._in_flight += 1
+                    await pages.send(page)
+                    if len(page) < self._page:
                         await trio.sleep(LINGER_S)
-                    else:
-                        self._settle(asked)
-                        await self._sleep(drain)
+                elif asked and self._in_flight:
+                    await trio.sleep(LINGER_S)
+                else:
+                    self._settle(asked)
+                    await self._sleep(drain)
 
     async def _sleep(self, drain: Drain) -> None:
         with trio.CancelScope() as self._waiting:
@@ -224,7 +226,7 @@ class Relay:
                 return await ask()
             except Transient as error:
                 failures += 1
-                log.info("the relay waits for the ledger: %s", error)
+                _waits(error)
                 await trio.sleep(self._patience.delay(failures, random.random()))
 
     # ---- sending -------------------------------------------------------------------------------------------------
@@ -235,12 +237,10 @@ class Relay:
         while True:
             try:
                 batch = await self._messages(drain, sink, page)
-                await drain.confirm()
+                await self._patiently(drain.confirm)
                 await self._send(sink, [message for _, message in batch])
                 return
             except Transient as error:
-                # The topic may have been made anew.
-                self._partitions.clear()
                 await self._failed(error)
             except Undeliverable as error:
                 culprits = {batch[n][0].position: batch[n][0] for n in error.positions}
@@ -252,26 +252,22 @@ class Relay:
         self, drain: Drain, sink: Sink, page: Sequence[StoredEvent]
     ) -> list[tuple[StoredEvent, Message]]:
         """What `page` becomes; an event that is no event is parked."""
-        if trio.current_time() >= self._believed_until:
-            self._partitions.clear()
-            self._believed_until = trio.current_time() + PARTITIONS_S
         batch: list[tuple[StoredEvent, Message]] = []
+        size = 0
         for stored in page:
+            size += len(stored.event.body)
+            if size > SLICE_BYTES:
+                size = 0
+                await trio.lowlevel.checkpoint()
             topic = self._topics.get(stored.event.topic, stored.event.topic)
             try:
-                main = message_of(stored, topic, await self._partition(sink, topic, stored.event.key))
+                main = message_of(stored, topic, await sink.partition(topic, stored.event.key))
             except Permanent as error:
                 await self._park(drain, stored, error)
                 continue
             batch.append((stored, main))
             batch.extend((stored, more) for more in self._mirror(stored))
         return batch
-
-    async def _partition(self, sink: Sink, topic: str, key: str) -> int:
-        known = self._partitions.get((topic, key))
-        if known is None:
-            known = self._partitions[topic, key] = await sink.partition(topic, key)
-        return known
 
     async def _send(self, sink: Sink, messages: Sequence[Message]) -> None:
         began = trio.current_time()
@@ -322,6 +318,11 @@ class Relay:
                 "info",
                 {"raised": False, "failures": failures},
             )
+
+
+def _waits(error: Transient) -> None:
+    """A line a minute: an outage of the database lasts, and the pool tells of it too."""
+    log_once_per(60.0, log, logging.INFO, "the relay waits for the ledger: %s", error)
 
 
 def _told(group: ExceptionGroup[Exception]) -> Exception:

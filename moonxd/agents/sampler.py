@@ -10,7 +10,7 @@ import os
 import resource
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 import msgspec
@@ -26,7 +26,7 @@ from ..telemetry import Telemetry
 LAG_EVERY_S = 0.5
 #: How many measurements the worst lag is taken from: ten seconds.
 LAGS = 20
-#: Seconds after which a silent Redis leaves the last known queue depth standing.
+#: Seconds after which a silent Redis leaves the last known queue depth standing, and a silent database is away.
 COUNTS_S = 1.0
 _PAGE_BYTES = os.sysconf("SC_PAGE_SIZE")
 
@@ -55,6 +55,7 @@ class Sampler:
         state: Callable[[], str],
         breakers: Callable[[], tuple[View, ...]] | None = None,
         outbox: Callable[[], Outbox | None] = lambda: None,
+        database: Callable[[], Awaitable[object]] = trio.lowlevel.checkpoint,
     ) -> None:
         self._identity = identity
         self._queue = queue
@@ -64,6 +65,8 @@ class Sampler:
         self._state = state
         self._breakers = breakers
         self._outbox = outbox
+        self._database = database
+        self._is_database_away = False
         self._depth = QueueDepth(
             name=queue_name, waiting=0, prioritized=0, active=0, delayed=0, waiting_children=0,
             completed=0, failed=0, paused=0, is_paused=False, fresh=False,
@@ -80,8 +83,10 @@ class Sampler:
             self._lags.append(trio.current_time() - due)
 
     async def sample(self) -> Snapshot:
-        """A picture with seq 0. A silent Redis never delays it by more than COUNTS_S."""
-        await self._measure_queue()
+        """A picture with seq 0. A silent Redis or database never delays it by more than COUNTS_S."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._measure_queue)
+            nursery.start_soon(self._ask_database)
         telemetry = self._telemetry
         return Snapshot(
             seq=0,
@@ -109,6 +114,20 @@ class Sampler:
         if scope.cancelled_caught:
             self._depth = msgspec.structs.replace(self._depth, fresh=False)
 
+    async def _ask_database(self) -> None:
+        with trio.move_on_after(COUNTS_S) as scope:
+            try:
+                await self._database()
+            except MoonxdError:
+                self._is_database_away = True
+            else:
+                self._is_database_away = False
+        if scope.cancelled_caught:
+            self._is_database_away = True
+
+    def _away(self) -> tuple[str, ...]:
+        return (() if self._depth.fresh else ("redis",)) + (("database",) if self._is_database_away else ())
+
     def _measure_process(self) -> Daemon:
         slots = self._slots()
         return msgspec.structs.replace(
@@ -117,6 +136,7 @@ class Sampler:
             slots=slots.total,
             slots_busy=slots.busy,
             is_paused=slots.is_paused,
+            away=self._away(),
             rss_bytes=resident_bytes(),
             cpu=self._cpu_share(),
             loop_lag=round(max(self._lags, default=0.0), 4),

@@ -19,6 +19,7 @@ import trio
 from ..domain.errors import MoonxdError
 from ..domain.plan import Plan
 from ..domain.schedule import Due, Figures, Taken, Verdict, job_for
+from ..log import log_once_per
 from ..ports import QueueAdmin, Schedule
 
 log = logging.getLogger("moonxd.scheduler")
@@ -129,7 +130,7 @@ class Scheduler:
         try:
             await self.round()
         except MoonxdError as error:
-            log.warning("due wallets were not queued: %s", error)
+            log_once_per(60.0, log, logging.WARNING, "due wallets were not queued: %s", error, key=str(error))
             self._note(last_error=str(error))
             return trio.current_time() + AWAY_S
         self._note(last_error=None)

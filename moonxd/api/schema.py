@@ -34,6 +34,8 @@ class Daemon(msgspec.Struct, frozen=True, kw_only=True):
     #: Where state lives: "embedded" or host:port, never with credentials.
     redis: str
     database: str
+    #: Those of "redis" and "database" that do not answer now.
+    away: tuple[str, ...] = ()
 
 
 class QueueDepth(msgspec.Struct, frozen=True, kw_only=True):

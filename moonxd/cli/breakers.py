@@ -12,15 +12,17 @@ from ..api.messages import BreakerRequest, BreakerView
 from .duration import parse_duration
 from .output import Json, age, connect, note, print_json, say, table
 
-app = typer.Typer(help="Circuit breakers of endpoints and price sources.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="Circuit breakers of endpoints and price sources.", add_completion=False)
 
 Name = Annotated[str, typer.Argument(help="As `moonxd breakers list` shows it.")]
 Reason = Annotated[str | None, typer.Option(help="Why: shown beside the breaker, and in the log.")]
 
 
-@app.callback()
-def breakers() -> None:
-    """Circuit breakers of endpoints and price sources."""
+@app.callback(invoke_without_command=True)
+def breakers(context: typer.Context, json: Json = False) -> None:
+    """Circuit breakers of endpoints and price sources. Without a command: list them."""
+    if context.invoked_subcommand is None:
+        show(json=json)
 
 
 @app.command(name="list")

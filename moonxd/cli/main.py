@@ -36,6 +36,7 @@ COMMANDS = {
     "events": "events",
     "config": "config",
     "migrate": "migrate",
+    "verify": "verify",
     "tokens": "tokens",
     "simulate": "simulate",
     "version": "version",

@@ -15,7 +15,7 @@ from ..api.stats import BridgesReply, BridgeView, ChainsReply, ChainView, Collec
 from .duration import parse_duration
 from .output import Json, age, connect, note, print_json, say, since_ms, table
 
-app = typer.Typer(help="How chains and bridges do.", no_args_is_help=True, add_completion=False)
+app = typer.Typer(help="How chains and bridges do.", add_completion=False)
 
 T = TypeVar("T")
 Watch = Annotated[bool, typer.Option("--watch", help="Show it again and again until Ctrl-C; --json: a line each time.")]
@@ -26,6 +26,13 @@ Step = Annotated[str, typer.Option(metavar="AGE", help="One line of the history 
 _EVERY, _STEP = "5s", "5m"
 _CLEAR = "\033[H\033[2J"
 _GWEI = 10**9
+
+
+@app.callback(invoke_without_command=True)
+def stats(context: typer.Context, watch: Watch = False, every: Every = _EVERY, json: Json = False) -> None:
+    """How chains and bridges do. Without a command: everything at once."""
+    if context.invoked_subcommand is None:
+        overview(watch=watch, every=every, json=json)
 
 
 @app.command()
@@ -81,7 +88,11 @@ def _print_bridges(found: BridgesReply) -> None:
 
 
 def _print_overview(found: OverviewReply) -> None:
-    built = "not built yet" if found.at_ms is None else f"{found.status}, built {since_ms(found.at_ms)} ago"
+    built = (
+        "not built yet, these are the latest values"
+        if found.at_ms is None
+        else f"{found.status}, built {since_ms(found.at_ms)} ago"
+    )
     say(f"overview: {built}")
     _chains(found.chains)
     _bridges(found.bridges)

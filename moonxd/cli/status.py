@@ -6,6 +6,9 @@ from ..api import calls
 from ..api.schema import Snapshot
 from .output import Json, age, connect, print_json, say, size, table
 
+#: Letters of a reason in a table.
+_REASON = 160
+
 
 def status(json: Json = False) -> None:
     """What the daemon is doing now: queue, running jobs, chains, failures, its parts."""
@@ -53,12 +56,30 @@ def _show(snapshot: Snapshot) -> None:
         table(
             ("FAILED", "AGO", "TRY", "REASON"),
             [
-                (failure.job_id, age(snapshot.at - failure.at), failure.attempt, failure.reason)
+                (failure.job_id, age(snapshot.at - failure.at), failure.attempt, _short(failure.reason))
                 for failure in snapshot.failures[:10]
             ],
             right=("AGO", "TRY"),
         )
     _children(snapshot)
+
+
+def _short(reason: str) -> str:
+    """`jobs show` has all of it."""
+    return reason if len(reason) <= _REASON else f"{reason[: _REASON - 1]}…"
+
+
+def _silent(what: str, away: tuple[str, ...]) -> str:
+    return " (DOES NOT ANSWER)" if what in away else ""
+
+
+def _publisher(relay: str, away: tuple[str, ...]) -> str:
+    if relay == "holding":
+        return "published here"
+    if relay != "standby":
+        return "not published"
+    # Who publishes is the database's to say.
+    return "wait for the database" if "database" in away else "published by another daemon"
 
 
 def _daemon(snapshot: Snapshot) -> None:
@@ -69,13 +90,12 @@ def _daemon(snapshot: Snapshot) -> None:
         f"{daemon.state} for {age(snapshot.at - daemon.started_at)}{paused}; "
         f"{daemon.slots_busy} of {daemon.slots} slots busy, {size(daemon.rss_bytes)}, {daemon.cpu:.0%} of a core"
     )
-    say(f"redis {daemon.redis}, database {daemon.database}")
+    places = {"redis": daemon.redis, "database": daemon.database}
+    say(", ".join(f"{name} {where}{_silent(name, daemon.away)}" for name, where in places.items()))
     outbox = snapshot.outbox
     if outbox is not None:
         oldest = f", the oldest for {age(outbox.lag)}" if outbox.unpublished else ""
-        where = {"holding": "published here", "standby": "published by another daemon"}.get(
-            outbox.relay, "not published"
-        )
+        where = _publisher(outbox.relay, daemon.away)
         say(f"events {where}, {outbox.unpublished} wait{oldest}{f': {outbox.trouble}' if outbox.trouble else ''}")
 
 

@@ -80,7 +80,15 @@ class Http(Section, frozen=True, kw_only=True):
 
     listen: Annotated[
         Listen | None,
-        Key("host:port; only loopback addresses as long as there are no tokens", ("PORT",), example="127.0.0.1:3001"),
+        Key("host:port; without a token loopback addresses only", ("PORT",), example="127.0.0.1:3001"),
+    ] = None
+    token: Annotated[
+        Secret | None,
+        Key(
+            "What calls over TCP that change something show as Authorization: Bearer, 16 bytes or more; on other "
+            "addresses than loopback those that read do too. Unset: nothing is changed over TCP",
+            check="token",
+        ),
     ] = None
 
 

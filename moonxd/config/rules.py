@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 from ..domain.chain import CHAINS
 from ..paths import SOCKET_NAME, default_state_dir
 from .keys import specs_of, value_at
+from .secret import SecretUrl
 from .tree import Config
 
 #: Parts that run embedded (or not at all) until something of theirs is set.
@@ -101,10 +103,22 @@ def _conflicts(draft: Draft) -> Iterator[str]:
     for cert, key in _PAIRS:
         if (get(cert) is None) != (get(key) is None):
             yield f"{cert} and {key} belong together: set both or neither"
+    listen = get("http.listen")
+    if listen is not None and not listen.is_loopback and get("http.token") is None:
+        yield (
+            f"http.listen = '{listen}' must be a loopback address (127.0.0.1, [::1] or localhost) without http.token: "
+            "anybody who reaches the port could operate the daemon"
+        )
+    if get("mongodb.mode") == "external" and not get("mongodb.database") and not _names_a_database(get("mongodb.uri")):
+        yield "mongodb.uri names no database: add /NAME behind its hosts, or set mongodb.database"
     if get("core_service.enabled") and not get("core_service.prefixes"):
         yield "core_service.enabled is true and core_service.prefixes is empty: name at least one"
     yield from _conflicting_logins(draft)
     yield from _unreachable_chains(draft)
+
+
+def _names_a_database(uri: SecretUrl) -> bool:
+    return bool(urlsplit(uri.reveal()).path.strip("/"))
 
 
 def _conflicting_logins(draft: Draft) -> Iterator[str]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -20,6 +20,7 @@ from ..domain.plan import Plan
 from ..domain.schedule import Figures
 from ..jobs import Terms
 from ..ports import DeadLetters, History, Ledger, Outbox, QueueAdmin, QueueUpkeep, Schedule, StatsArchive
+from .gate import Gate
 
 
 class News(Protocol):
@@ -107,6 +108,8 @@ class Deps:
     frees_at: Callable[[str], Awaitable[datetime | None]] | None = None
     #: Without them, /stats says that there are none.
     statistics: Statistics | None = None
+    #: Who may ask what over TCP.
+    gate: Gate = field(default_factory=Gate)
     #: Unix seconds.
     now: Callable[[], float] = time.time
     pid: int = os.getpid()

@@ -49,6 +49,8 @@ def error_answer(status: int, problem: Problem, *, retry_after: float | None = N
     response = answer(ErrorReply(error=problem), status)
     if retry_after is not None:
         response.headers["retry-after"] = str(max(1, math.ceil(retry_after)))
+    if status == 401:
+        response.headers["www-authenticate"] = "Bearer"
     return response
 
 

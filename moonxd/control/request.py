@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Callable
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import TypeVar
-from urllib.parse import urlsplit
 
 import msgspec
 import trio
@@ -17,7 +16,7 @@ from starlette.responses import Response
 from ..api.messages import MAX_BODY
 from .connections import Connection
 from .errors import Refused, explain, invalid
-from .socket import is_loopback
+from .gate import Gate
 
 log = logging.getLogger("moonxd.control")
 
@@ -31,12 +30,12 @@ _BODY_S = 10.0
 _DRAIN_BYTES = 8 * MAX_BODY
 
 
-def guarded(handler: Handler, deadline: float | None = DEADLINE_S) -> Handler:
-    """`handler` with a deadline, an answer for every error, and a log line for every change."""
+def guarded(handler: Handler, gate: Gate, deadline: float | None = DEADLINE_S) -> Handler:
+    """`handler` for whom `gate` lets in, with a deadline, an answer for every error, a log line for every change."""
 
     async def run(request: Request) -> Response:
         try:
-            _check_origin(request)
+            gate.check(request)
             with trio.fail_after(deadline if deadline is not None else float("inf")):
                 response = await handler(request)
         except ClientDisconnect:
@@ -53,18 +52,6 @@ def guarded(handler: Handler, deadline: float | None = DEADLINE_S) -> Handler:
 def connection_of(request: Request) -> Connection:
     connection: Connection = request.state.connection
     return connection
-
-
-def _check_origin(request: Request) -> None:
-    """A page in a browser on this machine reaches loopback ports too: it must not act, nor read by DNS rebinding."""
-    if connection_of(request).is_local_socket:
-        return
-    host = urlsplit(f"//{request.headers.get('host', '')}").hostname or ""
-    if not is_loopback(host):
-        raise Refused(403, "forbidden", f"the Host header names {host[:100]!r}, not this machine", "use 127.0.0.1")
-    origin = request.headers.get("origin")
-    if origin is not None and not is_loopback(urlsplit(origin).hostname or ""):
-        raise Refused(403, "forbidden", f"pages of {origin[:100]!r} may not use this API", "call it from this machine")
 
 
 def _log_change(request: Request, status: int) -> None:

@@ -168,9 +168,9 @@ class ControlPlane:
             return answer(index)
 
         return [
-            Route("/v1", guarded(show_index), methods=["GET"]),
+            Route("/v1", guarded(show_index, self._deps.gate), methods=["GET"]),
             *(
-                Route(prefix + path, guarded(handler, deadline), methods=[method])
+                Route(prefix + path, guarded(handler, self._deps.gate, deadline), methods=[method])
                 for prefix, table in tables
                 for method, path, handler, deadline in table
             ),

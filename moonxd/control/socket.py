@@ -143,16 +143,17 @@ def _identity(path: Path) -> tuple[int, int] | None:
     return found.st_dev, found.st_ino
 
 
-def parse_listen(text: str) -> tuple[str, int]:
-    """`HOST:PORT`, `[V6]:PORT` or `PORT` as (host, port). Raises ConfigError unless the host is this machine itself."""
+def parse_listen(text: str, *, has_token: bool = False) -> tuple[str, int]:
+    """`HOST:PORT`, `[V6]:PORT` or `PORT` as (host, port). Raises ConfigError for a host that is not this machine itself
+    unless callers show a token."""
     host, _, digits = text.strip().rpartition(":")
     host = host.strip("[]") or "127.0.0.1"
     if not digits.isascii() or not digits.isdigit() or int(digits) > 65535:
         raise ConfigError(f"[http] listen is {text!r}: write it as 127.0.0.1:3001 (a port is 0 to 65535)")
-    if not is_loopback(host):
+    if not has_token and not is_loopback(host):
         raise ConfigError(
-            f"[http] listen is {text!r}: only this machine's own addresses (127.0.0.1, ::1, localhost) are allowed, "
-            "since calls over TCP carry no token yet; put a proxy with its own login in front to reach it from outside"
+            f"[http] listen is {text!r}: only this machine's own addresses (127.0.0.1, ::1, localhost) are allowed "
+            "without [http] token"
         )
     return host, int(digits)
 
@@ -166,9 +167,9 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-async def tcp_listeners(listen: str) -> list[trio.SocketListener]:
+async def tcp_listeners(listen: str, *, has_token: bool = False) -> list[trio.SocketListener]:
     """Listeners for `[http] listen`. Raises ConfigError when the address is not ours or is taken."""
-    host, port = parse_listen(listen)
+    host, port = parse_listen(listen, has_token=has_token)
     try:
         return await trio.open_tcp_listeners(port, host=host, backlog=_BACKLOG)
     except OSError as error:

@@ -67,13 +67,17 @@ class StatsDesk:
 
     async def overview(self, request: Request) -> Response:
         statistics = self._statistics()
-        found = await statistics.archive.overview()
+        archive = statistics.archive
+        found = await archive.overview()
+        # Before the first one, what was measured since.
+        chains = await archive.chains() if found is None else found.chains
+        bridges = await archive.bridges() if found is None else found.bridges
         return answer(
             OverviewReply(
                 at_ms=None if found is None else found.at_ms,
                 status=Health.UNKNOWN if found is None else found.status,
-                chains=() if found is None else tuple(_view(row, ChainView) for row in found.chains),
-                bridges=() if found is None else tuple(_view(row, BridgeView) for row in found.bridges),
+                chains=tuple(_view(row, ChainView) for row in chains),
+                bridges=tuple(_view(row, BridgeView) for row in bridges),
                 collectors=statistics.collectors(),
                 costs=statistics.costs,
             )

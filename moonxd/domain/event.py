@@ -12,6 +12,7 @@ from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
+from msgspec import UNSET
 
 from .events import (
     BY_STRUCT,
@@ -56,8 +57,8 @@ class Subject(msgspec.Struct, frozen=True, kw_only=True):
     at_ms: int
 
 
-def build(about: Subject, data: Data, discriminator: str = "") -> Event:
-    """The event that says `data`. Equal operation, type and discriminator make one event."""
+def build(about: Subject, data: Data, discriminator: str = "", *, cause: UUID | None = None) -> Event:
+    """The event that says `data`. Equal operation, type and discriminator make one event; `cause` is another's id."""
     kind = BY_STRUCT[type(data)]
     identity = event_id(about.operation, kind.name, discriminator)
     metadata = Metadata(
@@ -65,6 +66,7 @@ def build(about: Subject, data: Data, discriminator: str = "") -> Event:
         event_type=kind.name,
         event_version=EVENT_VERSION,
         correlation_id=about.operation,
+        causation_id=UNSET if cause is None else cause,
         timestamp=about.at_ms,
         source=SOURCE,
         source_version=about.version,
@@ -104,9 +106,17 @@ def queued(job: Job, task: WalletSync, version: str) -> Event:
 
 
 def started(
-    about: Subject, task: WalletSync, *, job: Job, attempts: int, chains: Sequence[int], worker_id: str
+    about: Subject,
+    task: WalletSync,
+    *,
+    job: Job,
+    attempts: int,
+    chains: Sequence[int],
+    worker_id: str,
+    cause: UUID | None = None,
 ) -> Event:
-    """Each admission is a start of its own: the fence that tells them apart is not known before it."""
+    """Each admission is a start of its own: the fence that tells them apart is not known before it. `cause`: the id of
+    its sync.queued."""
     data = sync.SyncStarted(
         sync_type=task.sync_type,
         chains=tuple(chains),
@@ -117,7 +127,7 @@ def started(
         worker_version=about.version,
         started_at=about.at_ms,
     )
-    return build(about, data, f"{job.attempts_made + 1}.{job.attempts_started}.{about.at_ms}")
+    return build(about, data, f"{job.attempts_made + 1}.{job.attempts_started}.{about.at_ms}", cause=cause)
 
 
 def completed(about: Subject, *, result: dict[str, Any], total_value_usd: Decimal, tokens_total: int) -> Event:
@@ -190,8 +200,9 @@ def portfolio_updated(
     difference: Difference,
     previous_total_usd: Decimal | None,
     duration_ms: int,
+    cause: UUID | None = None,
 ) -> Event:
-    """The wallet's portfolio as it stands now; spam is left out, as from the totals."""
+    """The wallet's portfolio as it stands now; spam is left out, as from the totals. `cause`: its sync.completed."""
     shown = [row for row in holdings if not row.is_spam]
     data = portfolio.PortfolioUpdated(
         total_value_usd=total_value_usd,
@@ -207,7 +218,7 @@ def portfolio_updated(
         sync_duration=duration_ms,
         updated_at=about.at_ms,
     )
-    return build(about, data)
+    return build(about, data, cause=cause)
 
 
 def _token(row: Holding) -> portfolio.Token:

@@ -90,8 +90,9 @@ class Admitted(msgspec.Struct, frozen=True, kw_only=True):
     previous: tuple[Holding, ...]
     #: Every token this wallet was ever seen to hold, on any chain.
     seen: tuple[TokenRef, ...]
-    #: Last history snapshot of this wallet, None if there is none yet.
+    #: Last history snapshot of this wallet (None: none yet), and whether it changed since, too soon for another one.
     snapshot_at: datetime | None = None
+    snapshot_owed: bool = False
     #: Total of the last portfolio.updated of this wallet; None: there was none.
     told_value_usd: Decimal | None = None
 
@@ -148,10 +149,11 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     snapshot: tuple[Holding, ...] | None
     #: "scheduled" for the scheduler's syncs, else "sync"; other programs wrote auto and manual.
     snapshot_type: str
+    #: Whether a later sync owes the history a snapshot; None: as it stands.
+    snapshot_owed: bool | None = None
     total_value_usd: Decimal
-    #: Rows of the whole portfolio after this commit.
+    #: Rows of the whole portfolio after this commit, chains read successfully for it.
     tokens_count: int
-    #: Chains read successfully in this operation.
     chains_synced: int
     duration_ms: int
     #: The job's return value, kept so that a redelivery can answer with it.

@@ -58,7 +58,7 @@ def message_of(stored: StoredEvent, topic: str, partition: int | None) -> Messag
     event = stored.event
     try:
         metadata = _decode(event.body).metadata
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise Permanent(f"event {event.id} at position {stored.position} is no envelope: {error}") from error
     return Message(
         topic=topic,

@@ -13,6 +13,7 @@ from .queue import Election, Fleet, Queue, QueueAdmin, QueueUpkeep
 from .requests import Requests
 from .sources import Cache, ChainReader, ManyReader, PriceSource, Quota, TokenReader
 from .stats import BridgeProbe, ChainProbe, Collector, Heads, HeadStream, MarketFigures, StatsArchive
+from .verify import Records, Scratch
 
 __all__ = [
     "ANY_LETTER",
@@ -42,8 +43,10 @@ __all__ = [
     "QueueAdmin",
     "QueueUpkeep",
     "Quota",
+    "Records",
     "Requests",
     "Schedule",
+    "Scratch",
     "Sink",
     "StatsArchive",
     "TokenReader",

@@ -8,7 +8,7 @@ from .ledger import Database, ledger_name, migrate_ledger, open_ledger, postgres
 from .live import live_feed
 from .offices import election
 from .place import WallClock, identity, make_state_dir, worker_name
-from .policies import failure_alarm, guards, job_defaults, pruner, retention, window_check
+from .policies import failure_alarm, gate, guards, job_defaults, pruner, retention, window_check
 from .providers import new_sources, quota
 from .redis import connections, redis_settings
 from .stats import SharedIsland, WithArchive, shared_island, with_archive
@@ -25,6 +25,7 @@ __all__ = [
     "cost_statement",
     "election",
     "failure_alarm",
+    "gate",
     "guards",
     "identity",
     "job_defaults",

@@ -9,6 +9,7 @@ from datetime import datetime
 from ..agents.alarm import FailureAlarm, Notice
 from ..agents.janitor import Pruner
 from ..config import Config
+from ..control.gate import Gate
 from ..domain.alarm import AlarmRule
 from ..domain.guard import Guards
 from ..domain.job import JobOptions
@@ -31,6 +32,13 @@ def job_defaults(config: Config) -> JobOptions:
         remove_on_complete=queue.keep_completed,
         remove_on_fail=queue.keep_failed,
     )
+
+
+def gate(config: Config) -> Gate:
+    """Who may ask what over TCP."""
+    http = config.http
+    is_public = http.listen is not None and not http.listen.is_loopback
+    return Gate(http.token.reveal() if http.token is not None else None, is_public=is_public)
 
 
 def guards(config: Config) -> Guards:

@@ -18,8 +18,9 @@ WithArchive = Callable[[Work], Awaitable[None]]
 
 
 def shared_island(config: Config) -> SharedIsland | None:
-    """What asyncio is needed for: Kafka and MongoDB. None when neither is configured."""
-    is_needed = config.kafka.is_external or (config.stats.enabled and config.mongodb.is_external)
+    """What asyncio is needed for: Kafka and MongoDB. None when this process speaks to neither."""
+    speaks_kafka = config.kafka.is_external and (config.kafka.publish or config.events.consume_activity)
+    is_needed = speaks_kafka or (config.stats.enabled and config.mongodb.is_external)
     return SharedIsland() if is_needed else None
 
 

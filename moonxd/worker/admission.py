@@ -40,8 +40,10 @@ def admission(
     reason = _too_many(task, window.most, window.window_s) if window is not None else ""
     most = job.options.attempts if job.options.attempts is not None else attempts
     queued = event.queued(job, task, about.version)
-    started = event.started(about, task, job=job, attempts=most, chains=tuple(chains), worker_id=worker_id)
-    rejected = event.rejected(about, reason=reason, worker_id=worker_id)
+    started = event.started(
+        about, task, job=job, attempts=most, chains=tuple(chains), worker_id=worker_id, cause=queued.id
+    )
+    is_rejecting = window is not None and window.reject
     is_asked = is_activity(task.extra)
     return Admission(
         operation=about.operation,
@@ -63,7 +65,7 @@ def admission(
         counted=counts_for_user(task.extra, is_child=job.parent_key is not None),
         window=window,
         breaker=None if task.force_refresh else guards.breaker,
-        rejection=(queued, rejected) if window is not None and window.reject else (),
+        rejection=(queued, event.rejected(about, reason=reason, worker_id=worker_id)) if is_rejecting else (),
         rejection_reason=reason,
     )
 

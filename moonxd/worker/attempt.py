@@ -19,7 +19,7 @@ from uuid import UUID
 import msgspec
 import trio
 
-from ..domain import event
+from ..domain import event, history
 from ..domain.errors import LeaseLost, Permanent, Transient, describe, single
 from ..domain.job import Completed, Failed, Job, Outcome, Retry
 from ..domain.ledger import CANCELLED, Admitted, Commit, Ending, Event, Lease, Withdrawal
@@ -217,14 +217,18 @@ class _Attempt:
 
     async def _commit(self, lease: Lease, admitted: Admitted, found: Found, result: dict[str, Any]) -> None:
         change = found.change
-        told = self._update(admitted, change, result)
+        completed = self._completed(change, result)
+        told = self._update(admitted, change, completed, result["processingTime"])
+        now, every_s = self._owner._clock.now(), self._policy.snapshot_every_s
+        is_taken, is_owed = history.snapshot(admitted, has_changed=not change.is_empty, now=now, every_s=every_s)
         commit = Commit(
             lease=lease,
             sync_type=self._task.sync_type,
             chains=found.chains,
             changed=change.changed,
             removed=change.removed,
-            snapshot=change.holdings if self._snapshot_due(admitted, found) else None,
+            snapshot=change.holdings if is_taken else None,
+            snapshot_owed=is_owed,
             snapshot_type=snapshot_type(self._task.extra),
             total_value_usd=change.total_value_usd,
             tokens_count=len(change.holdings),
@@ -232,7 +236,7 @@ class _Attempt:
             duration_ms=result["processingTime"],
             result=result,
             metadata=found.metadata,
-            events=(self._completed(change, result), *told),
+            events=(completed, *told),
             told_value_usd=change.total_value_usd if told else None,
             breaker=self._policy.guards.breaker,
         )
@@ -334,7 +338,7 @@ class _Attempt:
             tokens_total=len(change.holdings),
         )
 
-    def _update(self, admitted: Admitted, change: PortfolioChange, result: dict[str, Any]) -> tuple[Event, ...]:
+    def _update(self, admitted: Admitted, change: PortfolioChange, completed: Event, took: int) -> tuple[Event, ...]:
         """portfolio.updated, if the portfolio really changed."""
         found = Difference() if change.is_empty else difference(admitted.previous, change.holdings)
         told = admitted.told_value_usd
@@ -346,16 +350,10 @@ class _Attempt:
             total_value_usd=change.total_value_usd,
             difference=found,
             previous_total_usd=told,
-            duration_ms=result["processingTime"],
+            duration_ms=took,
+            cause=completed.id,
         )
         return (updated,)
-
-    def _snapshot_due(self, admitted: Admitted, found: Found) -> bool:
-        if found.change.is_empty:
-            return False
-        if admitted.snapshot_at is None:
-            return True
-        return self._owner._clock.now() - admitted.snapshot_at.timestamp() >= self._policy.snapshot_every_s
 
     def _report(self, found: Found) -> None:
         fields = self._who() | {"duration_ms": self._elapsed_ms(), "tokens": len(found.change.holdings)}

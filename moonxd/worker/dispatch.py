@@ -10,6 +10,7 @@ import trio
 
 from ..domain.errors import MoonxdError
 from ..domain.job import Claim, Job
+from ..log import log_once_per
 from ..ports import Queue
 from .slots import Slot
 
@@ -125,7 +126,7 @@ class Dispatcher:
                     await self._claim_all()
                 pause = _FIRST_PAUSE_S
             except MoonxdError as error:
-                log.warning("no jobs can be claimed: %s", error)
+                log_once_per(60.0, log, logging.WARNING, "no jobs can be claimed: %s", error, key=str(error))
                 self._look_at, self._deaf = -float("inf"), False
                 await trio.sleep(pause * (0.5 + random.random() / 2))
                 pause = min(pause * 2, _LONGEST_PAUSE_S)

@@ -16,6 +16,7 @@ WITH_A_LOOP = (
     "moonxd.worker.*",
     "moonxd.cancelling", "moonxd.cluster", "moonxd.daemon", "moonxd.metrics", "moonxd.ports.*", "moonxd.sources",
     "moonxd.supervisor", "moonxd.wiring.*", "moonxd.cli.serve", "moonxd.cli.migrate",
+    "moonxd.cli.verify", "moonxd.verifying",
 )  # fmt: skip
 #: Import name -> modules (patterns; "a.*" is the package a as well).
 VENDORS = {

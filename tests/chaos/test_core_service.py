@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 import pytest
 import trio
 
-from tests.chaos.world import QUICK, completed, wallet
+from tests.chaos.world import QUICK, assert_verified, completed, wallet
 from tests.services.daemon import DaemonProcess, StartDaemon, until
 from tests.services.node import NodePeer, Start
 from tests.services.redis import RedisServer
@@ -59,6 +59,7 @@ async def assert_each_once(client: NodePeer, daemon: DaemonProcess, redis: Redis
     assert snapshot is not None
     assert snapshot.queue.failed == snapshot.queue.waiting == snapshot.queue.prioritized == snapshot.queue.delayed == 0
     assert completed(daemon) == {wallet(number): 1 for number in range(len(jobs))}
+    assert_verified(daemon, jobs)
 
 
 @pytest.mark.timeout(300)

@@ -16,8 +16,13 @@ import trio
 from moonxd.adapters.island.kafka.settings import KafkaSettings
 from moonxd.adapters.island.kafka.topic import open_kafka_topic
 from moonxd.adapters.island.loop import open_island
+from moonxd.adapters.memory.queue import MemoryQueue
+from moonxd.adapters.postgres.ledger import open_postgres_ledger
 from moonxd.adapters.postgres.migrate import migrate
+from moonxd.adapters.scratch import open_scratch
+from moonxd.domain.ledger import Retention
 from moonxd.domain.message import Received
+from moonxd.verifying import Plan, Stores, verify
 from tests.runtime.relay_world import sync_event
 from tests.services.daemon import until
 from tests.services.kafka import KafkaServer
@@ -107,6 +112,21 @@ def judge(records: list[Received], count: int) -> int:
     return len(records) - count
 
 
+async def _verify(dsn: str, broker: str) -> set[str]:
+    """What `moonxd verify` finds between the outbox and the topic. The events here belong to no job and no row."""
+    settings = KafkaSettings(brokers=(broker,), request_timeout_s=15.0)
+    async with open_island() as island, open_postgres_ledger(dsn) as ledger, open_scratch(16) as scratch:
+        stores = Stores(
+            queue=MemoryQueue("sync-jobs"),
+            records=ledger.records(),
+            scratch=scratch,
+            topics=("sync.events",),
+            open_topic=lambda name, since: open_kafka_topic(island, settings, name, since=since),
+        )
+        report = await verify(stores, Plan(queue="sync-jobs", keep=Retention(), places={}, looks=1))
+    return {found.kind for found in report.found} - {"event-without-operation", "repeated-record"}
+
+
 def backlog(server: PostgresServer) -> int:
     ((count,),) = server.execute("SELECT count(*) FROM moonxd_outbox WHERE published_at IS NULL")
     assert isinstance(count, int)
@@ -165,6 +185,7 @@ def test_a_frozen_relay_is_replaced_and_harms_nothing_when_it_wakes(
         generator.join()
     until(lambda: backlog(server) == 0, "everything is published")
     judge(trio.run(_read, kafka.address(), "sync.events"), 1000)
+    assert trio.run(_verify, server.dsn, kafka.address()) == set()
 
 
 def test_everything_dies_while_5000_events_are_written(
@@ -191,3 +212,4 @@ def test_everything_dies_while_5000_events_are_written(
     until(lambda: backlog(server) == 0, "everything is published", 90)
     resent = judge(trio.run(_read, kafka.address(), "sync.events"), EVENTS)
     assert resent < EVENTS
+    assert trio.run(_verify, server.dsn, kafka.address()) == set()

@@ -10,7 +10,7 @@ from collections.abc import Callable
 import pytest
 
 from moonxd.api import calls
-from tests.chaos.world import QUICK, assert_each_once, await_all, completed, enqueue, ids_in, wallet
+from tests.chaos.world import QUICK, assert_each_once, assert_verified, await_all, completed, enqueue, ids_in, wallet
 from tests.services.daemon import DaemonProcess, StartDaemon, until
 from tests.services.postgres import PostgresServer
 from tests.services.redis import RedisServer
@@ -155,3 +155,4 @@ def test_an_endpoint_that_misbehaves_costs_its_own_chain_only(
     assert failed["chainId"] == 137
     assert says in failed["error"], failed["error"]
     assert after["totalValueUsd"] == pytest.approx(before["totalValueUsd"]), "the last good rows stay"
+    assert_verified(daemon)

@@ -6,9 +6,12 @@ import hashlib
 from collections import Counter
 from collections.abc import Iterable
 
+import msgspec
+
 from moonxd.api import calls
 from moonxd.api.client import ClientError
 from moonxd.api.messages import EnqueueRequest, EventView
+from moonxd.domain.verify import Report
 from tests.services.daemon import DaemonProcess, until
 
 #: A dead worker's jobs come back soon: lock and stalled check at their shortest.
@@ -53,6 +56,15 @@ def completed(daemon: DaemonProcess) -> Counter[str]:
     return Counter(event.wallet for event in events(daemon) if event.type == "sync.completed")
 
 
+def assert_verified(daemon: DaemonProcess, jobs: Iterable[str] = ()) -> Report:
+    """`moonxd verify` finds no fault; `jobs`: lines that say which jobs must be accounted for."""
+    listed = daemon.state / "jobs.list"
+    listed.write_text("".join(f"{line}\n" for line in jobs), "utf-8")
+    done = daemon.run("verify", "--json", "--jobs", str(listed))
+    assert done.returncode == 0, done.stdout[:5000] + done.stderr[-5000:]
+    return msgspec.json.decode(done.stdout, type=Report)
+
+
 def await_all(daemon: DaemonProcess, count: int, within_s: float) -> None:
     """Until `count` jobs are completed in the queue and nothing is left to do."""
 
@@ -74,6 +86,7 @@ def assert_each_once(daemon: DaemonProcess, count: int) -> None:
     assert not [event.body for event in told if event.type == "sync.failed"]
     assert len({event.id for event in told}) == len(told)
     until(lambda: not open_operations(daemon), "audit rows are closed", 20)
+    assert_verified(daemon)
 
 
 def open_operations(daemon: DaemonProcess) -> list[str]:

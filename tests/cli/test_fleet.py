@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from collections.abc import Callable
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from moonxd.api import calls
 from moonxd.api.client import ApiError
 from moonxd.api.messages import PauseRequest
+from moonxd.version import VERSION
 from tests.cli.test_serve import cli
 from tests.services import have
 from tests.services.daemon import DaemonProcess, StartDaemon, until
@@ -47,14 +49,12 @@ def test_a_job_is_cancelled_from_the_daemon_that_does_not_run_it(
     assert call(north, calls.job(job_id)).processed_by == "south"
     until(lambda: [job.step for job in south.snapshot().running] == ["fetch"], "it is at work")  # type: ignore[union-attr]
 
+    # How long that takes is measured by benchmarks.cluster; here it is seconds before the read would end.
     began = time.monotonic()
     with north.client() as client:
         assert client.call(calls.cancel(job_id)).cancelled
-        while client.call(calls.job(job_id)).state != "failed":
-            assert time.monotonic() - began < 5
-    took = time.monotonic() - began
-    have("cancel elsewhere", f"{took * 1000:.0f} ms from the call until the job had failed")
-    assert took < 0.1, f"{took:.3f} s, HTTP and looking at the job included"
+        until(lambda: client.call(calls.job(job_id)).state == "failed", "it ends", within_s=5)
+    have("cancel elsewhere", f"{(time.monotonic() - began) * 1000:.0f} ms from the call until the job had failed")
 
     ended = call(north, calls.job(job_id))
     assert ended.reason == "cancelled by an operator"
@@ -78,7 +78,8 @@ def test_the_fleet_is_listed_and_one_of_it_is_paused(
     fleet = call(south, calls.workers()).workers
     assert [worker.worker for worker in fleet] == ["north", "south"]
     assert [worker.pid for worker in fleet] == [north.process.pid, south.process.pid]  # type: ignore[union-attr]
-    assert all(worker.slots == 10 and worker.rss_bytes > 10_000_000 and worker.version for worker in fleet)
+    assert all(worker.slots == 10 and worker.rss_bytes > 10_000_000 for worker in fleet)
+    assert {(worker.host, worker.version) for worker in fleet} == {(socket.gethostname(), VERSION)}
 
     shown = cli(north, "workers", "pause", "south")
     assert shown.returncode == 0, shown.stderr
@@ -86,9 +87,11 @@ def test_the_fleet_is_listed_and_one_of_it_is_paused(
     jobs = [south.enqueue(f"0x{number:040x}") for number in range(1, 9)]
     assert {south.wait(job_id).processed_by for job_id in jobs} == {"north"}
     assert cli(north, "workers", "resume", "south").returncode == 0
-    listed = cli(north, "workers").stdout
-    assert "north" in listed
-    assert "south" in listed
+    working = until(lambda: [w for w in call(south, calls.workers()).workers if w.per_second], "its pace is told")
+    assert [(one.worker, one.completed, one.failed) for one in working] == [("north", 8, 0)]
+    listed = cli(south, "workers").stdout.splitlines()
+    assert listed[0].split()[:8] == ["WORKER", "HOST", "PID", "VERSION", "STATE", "SLOTS", "JOBS/S", "MEMORY"]
+    assert [line.split()[0] for line in listed[1:]] == ["north", "south"]
 
     south.kill()
     until(lambda: [w.worker for w in call(north, calls.workers()).workers] == ["north"], "the dead one is forgotten")

@@ -22,6 +22,7 @@ from tests.services.simulator import SimulatorProcess
 pytestmark = pytest.mark.slow
 
 WALLET = "0x" + "ab" * 20
+TOKEN = "a token that nobody guesses".replace(" ", "-")
 
 
 def cli(daemon: DaemonProcess, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -166,9 +167,11 @@ def test_secrets_appear_nowhere(start_daemon: StartDaemon, simulator: SimulatorP
 
 def test_the_api_on_loopback(start_daemon: StartDaemon, simulator: SimulatorProcess) -> None:
     port = free_port()
-    daemon = start_daemon({**simulator.env, "PORT": str(port)})
-    base = f"http://127.0.0.1:{port}"
-    answer = httpx.post(f"{base}/jobs", json={"type": "portfolio-sync", "userId": "u", "walletAddress": WALLET})
+    daemon = start_daemon({**simulator.env, "PORT": str(port), "MOONXD_HTTP__TOKEN": TOKEN})
+    base, bearer = f"http://127.0.0.1:{port}", {"Authorization": f"Bearer {TOKEN}"}
+    body = {"type": "portfolio-sync", "userId": "u", "walletAddress": WALLET}
+    assert httpx.post(f"{base}/jobs", json=body).status_code == 401
+    answer = httpx.post(f"{base}/jobs", json=body, headers=bearer)
     assert answer.status_code == 202
     assert daemon.wait(answer.json()["jobId"]).state == "completed"
     assert httpx.get(f"{base}/health/live").status_code == 200
@@ -178,9 +181,10 @@ def test_the_api_on_loopback(start_daemon: StartDaemon, simulator: SimulatorProc
     assert 'moonxd_queue_jobs{queue="sync-jobs",state="completed"} 1.0' in metrics
     assert "process_resident_memory_bytes" in metrics
     assert WALLET not in metrics
+    assert TOKEN not in daemon.log()
 
 
-def test_other_addresses_are_refused_until_there_are_tokens(tmp_path: Path) -> None:
+def test_other_addresses_need_a_token(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "moonxd", "serve", "--listen", "0.0.0.0:0", "--state-dir", str(tmp_path)],
         capture_output=True, text=True, timeout=30, check=False,

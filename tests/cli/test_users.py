@@ -92,6 +92,14 @@ def test_a_manual_sync_registers_and_the_scheduler_goes_on(
     assert len([one for one in events(daemon) if one["type"] == "user.activity"]) == 1, "the manual one alone"
     health = http(daemon, "/health").json()["schedulerStats"]
     assert (health["enabled"], health["running"]) == (True, True)
+    shown = cli(daemon, "schedule")
+    for part in ("next due", "missed", "drift", "fresh", "stale"):
+        assert part in shown, shown
+    view = asked(daemon, "schedule")
+    assert (view["scheduler"]["missed"], view["scheduler"]["lastError"]) == (0, None)
+    assert 0 <= view["scheduler"]["drift"] <= view["scheduler"]["worstDrift"]
+    assert (view["wallets"]["freshRatio"], view["wallets"]["fresh"], view["wallets"]["stale"]) == (1.0, 1, 0)
+    assert view["wallets"]["nextDueAt"] == asked(daemon, "users", "list")["users"][0]["nextDueAt"]
     assert "moonxd_wallets_fresh_ratio" in http(daemon, "/metrics").text
     assert {child["name"] for child in asked(daemon, "status")["children"]} >= {"scheduler", "activity"}
 

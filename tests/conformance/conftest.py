@@ -74,7 +74,7 @@ def ledger_kind(request: pytest.FixtureRequest, tmp_path: Path) -> Kind:
         return _memory()
     if request.param == "sqlite":
         return _sqlite(tmp_path / "ledger.db")
-    return _postgres(request.getfixturevalue("postgres_dsn"))
+    return _postgres(request.getfixturevalue("emptied_postgres_dsn"))
 
 
 @pytest.fixture

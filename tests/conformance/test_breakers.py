@@ -27,7 +27,7 @@ USERS = 100_000
 @pytest.fixture(params=["memory", "sqlite", pytest.param("postgres", marks=pytest.mark.postgres)])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     if request.param == "postgres":
-        dsn: str = request.getfixturevalue("postgres_dsn")
+        dsn: str = request.getfixturevalue("emptied_postgres_dsn")
         return dsn
     return "memory" if request.param == "memory" else str(tmp_path / "ledger.db")
 

@@ -64,7 +64,7 @@ async def test_what_another_version_wrote_is_left_out(fleet: RedisFleet, redis: 
     assert await fleet.heartbeats() == ()
 
 
-async def test_an_order_is_carried_out_and_answered_within_a_hundredth_of_a_second_or_so(fleet: RedisFleet) -> None:
+async def test_an_order_is_carried_out_and_answered(fleet: RedisFleet) -> None:
     cancelled: list[str] = []
 
     async def cancel(about: str) -> Answer:
@@ -73,11 +73,9 @@ async def test_an_order_is_carried_out_and_answered_within_a_hundredth_of_a_seco
 
     async with trio.open_nursery() as nursery:
         await nursery.start(_ready, Orders(fleet, "w1", {"cancel": cancel}))
-        began = trio.current_time()
         assert await fleet.ask("w1", Order(id="a", verb="cancel", about="7"), 5) == Answer(
             done=True, body={"was": "active"}
         )
-        assert trio.current_time() - began < 0.1
         refused = await fleet.ask("w1", Order(id="b", verb="cancel", about="8"), 5)
         assert refused is not None
         assert not refused.done

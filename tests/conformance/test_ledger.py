@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from typing import Any
 
 import pytest
 
@@ -19,6 +20,7 @@ from tests.conformance.ledger_data import (
     ending,
     event,
     holding,
+    lease_of,
     new_wallet,
     refs,
     synced,
@@ -225,6 +227,25 @@ async def test_a_snapshot_is_remembered(ledger: WholeLedger, wallet: str) -> Non
     assert isinstance(answer, Admitted)
     assert answer.snapshot_at is not None
     assert before < answer.snapshot_at < datetime.now(UTC) + timedelta(seconds=1)
+
+
+async def test_a_snapshot_that_is_owed_is_remembered(ledger: WholeLedger, wallet: str) -> None:
+    async def sync(job: str, owed: bool | None, **others: Any) -> bool:
+        """Whether one was owed before."""
+        ask = admission(wallet, job=job)
+        answer = await ledger.admit(ask)
+        assert isinstance(answer, Admitted)
+        await ledger.commit(change(lease_of(ask, answer.fence), [holding(1)], snapshot_owed=owed, **others))
+        return answer.snapshot_owed
+
+    assert await sync("1", None) is False
+    assert await sync("2", True) is False
+    assert await sync("3", None, told_value_usd=Decimal(7)) is True
+    assert await sync("4", False) is True
+    assert await sync("5", None) is False
+    answer = await ledger.admit(admission(wallet, job="6"))
+    assert isinstance(answer, Admitted)
+    assert answer.told_value_usd == 7, "one note leaves the other"
 
 
 async def test_five_hundred_rows_are_one_commit(ledger: WholeLedger, wallet: str) -> None:

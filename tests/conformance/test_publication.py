@@ -66,6 +66,16 @@ async def test_the_backlog_says_how_many_and_since_when(ledger: WholeLedger, wal
     assert await publication.holdup(60.0) is None
 
 
+async def test_nothing_is_awaited_where_all_was_published_before(ledger: WholeLedger, wallet: str) -> None:
+    await tell(ledger, wallet, "a")
+    async with ledger.publication().hold() as drain:
+        (one,) = await drain.unpublished(0, 10)
+        await drain.mark([one.position])
+    async with ledger.publication().hold() as drain:
+        assert await drain.unpublished(0, 10) == ()
+        assert not await drain.wait(0.3), "the relay of the next daemon may sleep"
+
+
 async def test_one_holds_it_at_a_time(open_ledger: Opener, wallet: str) -> None:
     holders = 0
 

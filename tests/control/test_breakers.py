@@ -69,6 +69,7 @@ async def test_without_breakers_there_are_none(redis_url: str, socket_path: Path
             await bench.call(calls.change_breaker(NAME, "reset", BreakerRequest()))
 
 
+@pytest.mark.slow
 async def test_on_the_command_line(served: Served, breakers: Breakers) -> None:
     ran = await on(served, "breakers", "cordon", NAME, "--reason", "maintenance", "--ttl", "30m")
     assert (ran.code, ran.out) == (0, f"breaker {NAME} is cordoned\n")

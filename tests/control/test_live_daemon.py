@@ -104,6 +104,38 @@ async def test_metrics_count_clients_and_messages(start_daemon: StartDaemon, sim
         assert "u1" not in [part for line in text.splitlines() if "live" in line for part in line.split('"')]
 
 
+async def test_statistics_are_heard_as_they_are_collected(
+    start_daemon: StartDaemon, simulator: SimulatorProcess
+) -> None:
+    """What the collectors found, and after it what changed, under the names that pages know."""
+    port = free_port()
+    rhythm = {"CHAIN_PERFORMANCE_INTERVAL": "*/2 * * * * *", "BRIDGE_LATENCY_INTERVAL": "*/2 * * * * *",
+              "STATS_COLLECTION_INTERVAL": "*/2 * * * * *"}  # fmt: skip
+    start_daemon({**simulator.env, **settings(port), **rhythm})
+    async with page_on(port) as page:
+        # A browser may come after the first news: what it missed is told first.
+        await page.join("stats", token(), lastEventId=0)
+        heard: dict[str, dict[str, Any]] = {}
+        with trio.fail_after(60):
+            while len(heard) < 3:
+                message = json.loads(await page.connection.get_message())
+                assert message["room"] == "stats"
+                heard.setdefault(message["type"], message)
+        assert set(heard) == {"chain_stats_update", "bridge_stats_update", "stats_overview_update"}
+        chains = {one["chainName"] for one in heard["chain_stats_update"]["data"]["chains"]}
+        assert len(chains) == 6
+        assert "userId" not in heard["bridge_stats_update"] or heard["bridge_stats_update"]["userId"] == "system"
+        # A chain that stops is news, and nobody has to ask for it.
+        simulator.turn({"polygon": {"error_rate": 1.0}})
+        with trio.fail_after(60):
+            while True:
+                message = json.loads(await page.connection.get_message())
+                if message["type"] == "chain_stats_update" and b"polygon" in json.dumps(message).lower().encode():
+                    states = {one["chainName"]: one["status"] for one in message["data"]["chains"]}
+                    if any(name.lower().startswith("polygon") and state != "healthy" for name, state in states.items()):
+                        break
+
+
 def _metrics(port: int) -> str:
     import httpx
 

@@ -6,7 +6,9 @@ import json
 import random
 import struct
 from contextlib import suppress
+from uuid import uuid4
 
+import msgspec
 import pytest
 import trio
 
@@ -260,3 +262,14 @@ async def test_half_a_handshake_delays_the_stop_by_the_grace_only(redis_url: str
             await page.join(ROOM, token())
         bench.stop.set()
         await stream.aclose()
+
+
+@pytest.mark.parametrize("body", [b"", b"[]", b'{"metadata": 1}', b"[" * 100_000], ids=["", "list", "other", "deep"])
+async def test_a_row_by_another_hand_is_passed_by(redis_url: str, body: bytes) -> None:
+    async with live(redis_url) as bench, bench.page() as page:
+        assert (await page.join(ROOM, token("u1")))["type"] == "joined"
+        good = portfolio_event("u1")
+        if body.startswith(b"[["):
+            body = good.body.replace(b'"data": {', b'"data": {"deep":' + body + b"]" * len(body) + b",")
+        await bench.tell(msgspec.structs.replace(good, id=uuid4(), body=body), good)
+        assert (await page.hear())["type"] == "portfolio_update"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from datetime import UTC, datetime
 from decimal import Decimal
@@ -10,7 +11,7 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from moonxd.adapters.bullmq.adding import check
@@ -104,6 +105,7 @@ def test_a_day_has_the_slots_of_its_hours(user: str, number: int) -> None:
     st.floats(1, 7200),
     st.floats(1, 7200),
 )
+@example(2147483648.9999995, None, None, None, 300.0, 900.0)
 @settings(deadline=None)
 def test_the_next_slot_is_later_and_near(
     now: float, minutes: int | None, timezone: str | None, cron: str | None, market: float, off: float
@@ -112,8 +114,10 @@ def test_the_next_slot_is_later_and_near(
     slot = plan.next_slot(USER, WALLET, now, interval_minutes=minutes, timezone=timezone)
     longest = minutes * 60 if minutes else DAY if cron else max(round(market), round(off))
     assert now < slot <= int(now) + longest + 1
-    # Whoever asks later, but before the slot, gets the same: every daemon agrees on the job's id.
-    assert plan.next_slot(USER, WALLET, (now + slot) / 2, interval_minutes=minutes, timezone=timezone) == slot
+    # Whoever asks later, but before the slot, gets the same: every daemon agrees on the job's id. The middle of two
+    # neighbouring floats is the later one, so it is held back.
+    between = min((now + slot) / 2, math.nextafter(slot, 0))
+    assert plan.next_slot(USER, WALLET, between, interval_minutes=minutes, timezone=timezone) == slot
 
 
 @pytest.mark.parametrize("own", [{}, {"interval_minutes": 30}])

@@ -39,6 +39,12 @@ async def test_an_event_says_whose_it_is_and_where_it_came_from(clock: MockClock
     body = msgspec.json.decode(stored[-1].event.body)
     assert body["type"] == "portfolio.updated"
     assert body["metadata"]["correlationId"] == str(operation.id)
+    assert body["metadata"]["dataClassification"] == "internal"
+    assert body["metadata"]["source"] == "moonxd"
+    ids = {one.event.type: str(one.event.id) for one in stored if one.event.wallet == BOB}
+    assert body["metadata"]["causationId"] == ids["sync.completed"]
+    (begun,) = (msgspec.json.decode(one.event.body) for one in stored[5:] if one.event.type == "sync.started")
+    assert begun["metadata"]["causationId"] == ids["sync.queued"]
     assert body["data"]["totalValueUsd"] == 6350
     assert {token["chainId"] for token in body["data"]["tokens"]} == {1, 8453}
 

@@ -13,6 +13,7 @@ from trio.testing import MockClock
 from moonxd.agents.sampler import Sampler, Slots
 from moonxd.api.schema import Daemon, Delta, Snapshot, apply, difference
 from moonxd.control.feed import Feed
+from moonxd.domain.errors import Transient
 
 from .house import House
 
@@ -22,8 +23,26 @@ IDENTITY = Daemon(
 )  # fmt: skip
 
 
+class Ledger:
+    """Its sign of life: quick, refused, or none at all."""
+
+    how = "well"
+
+    async def ping(self) -> None:
+        await trio.lowlevel.checkpoint()
+        if self.how == "refused":
+            raise Transient("PostgreSQL cannot be reached")
+        if self.how == "silent":
+            await trio.sleep_forever()
+
+
 @pytest.fixture
-def sampler(house: House) -> Sampler:
+def ledger() -> Ledger:
+    return Ledger()
+
+
+@pytest.fixture
+def sampler(house: House, ledger: Ledger) -> Sampler:
     return Sampler(
         identity=IDENTITY,
         queue=house.queue,
@@ -32,6 +51,7 @@ def sampler(house: House) -> Sampler:
         children=lambda: (),
         slots=lambda: Slots(house.slots, house.consumer.busy, house.consumer.is_paused),
         state=lambda: "running",
+        database=ledger.ping,
     )
 
 
@@ -105,3 +125,12 @@ async def _changes(feed: Feed) -> AsyncGenerator[Snapshot | Delta]:
                 if fields.get("event") in kinds:
                     change: Snapshot | Delta = msgspec.json.decode(fields["data"], type=kinds[fields["event"]])
                     yield change
+
+
+async def test_a_database_that_is_away_is_in_the_picture(clock: MockClock, sampler: Sampler, ledger: Ledger) -> None:
+    assert (await sampler.sample()).daemon.away == ()
+    for how in ("refused", "silent"):
+        ledger.how = how
+        assert (await sampler.sample()).daemon.away == ("database",)
+        ledger.how = "well"
+        assert (await sampler.sample()).daemon.away == ()

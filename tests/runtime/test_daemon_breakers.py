@@ -83,7 +83,7 @@ def test_an_endpoint_that_is_down_is_left_alone_and_found_again(
     for _ in range(5):
         assert len(daemon.wait(daemon.enqueue(WALLET)).result["chainsFailed"]) == 1
     assert modes(daemon)[base] in ("open", "half-open")
-    until(lambda: f"breaker {base} is shut" in alerts(daemon, "breaker_open"), "alert")
+    until(lambda: f"breaker {base} is open" in alerts(daemon, "breaker_open"), "alert")
     simulator.http.patch("/sim/knobs", json={"base": {"error_rate": 0.0}}).raise_for_status()
 
     def is_well() -> bool:

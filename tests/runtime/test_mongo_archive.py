@@ -333,6 +333,7 @@ async def test_a_caller_that_is_cancelled_leaves_at_once() -> None:
         assert trio.current_time() - before < 2.0
 
 
+@pytest.mark.slow
 async def test_a_wrong_password_is_said_clearly(start_mongo: Callable[..., MongoServer]) -> None:
     server = start_mongo()
     with Client(server.uri()) as client:

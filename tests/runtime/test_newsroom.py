@@ -156,16 +156,6 @@ async def test_a_restart_tells_nothing_again_and_what_changed_meanwhile(archive:
     assert (await types(ledger))[count:] == ["bridge_latency_updated"]
 
 
-async def test_what_another_daemon_told_meanwhile_is_what_was_told_last(archive: Kept, ledger: Absent) -> None:
-    clock = Clock()
-    north, south = newsroom(archive, ledger, clock), newsroom(archive, ledger, clock)
-    await north.keep("chains", Round(chains=(CHAIN,)))
-    await south.keep("chains", Round(chains=(DEGRADED,)))
-    north.forget()
-    await north.keep("chains", Round(chains=(change(CHAIN, at_ms=3),)))
-    assert [body["data"]["chains"][0]["status"] for body in await told(ledger)] == ["healthy", "degraded", "healthy"]
-
-
 async def test_an_archive_that_refuses_is_the_rounds_failure_and_nothing_is_told_twice(
     archive: Kept, ledger: Absent
 ) -> None:

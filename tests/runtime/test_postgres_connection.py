@@ -145,6 +145,12 @@ async def test_a_cancel_request_never_hits_the_next_statement(empty_postgres_dsn
             )
 
 
+async def test_nothing_is_compiled_for_statements_that_take_no_time(empty_postgres_dsn: str) -> None:
+    async with connected(empty_postgres_dsn) as connection:
+        cursor = await connection.execute("SELECT current_setting('jit')::boolean")
+        assert await cursor.fetchone() == (False,)
+
+
 async def test_in_a_cancelled_scope_nothing_is_sent(empty_postgres_dsn: str) -> None:
     async with connected(empty_postgres_dsn) as connection:
         await connection.execute("CREATE TABLE t (n int)")

@@ -266,6 +266,7 @@ async def test_a_sleeper_notices_the_end_of_its_session(postgres_dsn: str, ledge
             await asleep_for_ever(drain)
 
 
+@pytest.mark.slow
 async def test_a_restarted_server_is_found_again(start_postgres: Callable[..., PostgresServer], wallet: str) -> None:
     server = start_postgres(("synchronous_commit=on",))
     await migrate(server.dsn)

@@ -16,8 +16,11 @@ from moonxd.adapters.island.kafka.topic import open_kafka_topic
 from moonxd.adapters.island.loop import open_island
 from moonxd.api import calls
 from moonxd.api.schema import Child, Outbox
+from moonxd.domain.message import Received
+from moonxd.domain.partition import partition_of
+from tests.chaos.world import assert_verified
 from tests.services.daemon import DaemonProcess, StartDaemon, until
-from tests.services.kafka import KafkaServer
+from tests.services.kafka import PARTITIONS, KafkaServer
 from tests.services.simulator import SimulatorProcess
 
 pytestmark = pytest.mark.slow
@@ -27,17 +30,40 @@ def wallet(number: int) -> str:
     return f"0x{0xFEED0000 + number:040x}"
 
 
-async def _read(broker: str, topic: str) -> list[dict[str, Any]]:
-    found: list[dict[str, Any]] = []
+async def _read(broker: str, topic: str) -> list[Received]:
+    found: list[Received] = []
     settings = KafkaSettings(brokers=(broker,), request_timeout_s=15.0)
     async with open_island() as island, open_kafka_topic(island, settings, topic) as opened:
         while page := await opened.page():
-            found += [msgspec.json.decode(one.value) for one in page if one.value is not None]
+            found += page
     return found
 
 
-def published(kafka: KafkaServer, topic: str) -> list[dict[str, Any]]:
+def records(kafka: KafkaServer, topic: str) -> list[Received]:
     return trio.run(_read, kafka.address(), topic)
+
+
+def published(kafka: KafkaServer, topic: str) -> list[dict[str, Any]]:
+    return [msgspec.json.decode(one.value) for one in records(kafka, topic) if one.value is not None]
+
+
+def assert_in_the_contracts_form(record: Received) -> None:
+    """Key, partition and headers say the same as the value."""
+    value = msgspec.json.decode(record.value or b"")
+    metadata = value["metadata"]
+    assert record.key == value["userId"] == metadata["userId"]
+    assert record.partition == metadata["partition"] == partition_of(record.key or "", PARTITIONS)
+    assert dict(record.headers) == {
+        "content-type": "application/json",
+        "event-type": value["type"],
+        "event-id": metadata["eventId"],
+        "correlation-id": metadata["correlationId"],
+        "source": "moonxd",
+    }
+    assert (metadata["eventType"], metadata["source"], metadata["dataClassification"]) == (
+        value["type"], "moonxd", "internal",
+    )  # fmt: skip
+    assert {"eventVersion", "timestamp", "sourceVersion", "sequence"} <= set(metadata)
 
 
 def outbox(daemon: DaemonProcess) -> Outbox | None:
@@ -70,9 +96,8 @@ def test_what_the_last_job_told_leaves_with_the_daemon(
     assert daemon.terminate() == 0
     events = published(kafka_server, f"syncs.{part}")
     assert {one["walletAddress"] for one in events if one["type"] == "sync.completed"} == set(map(wallet, range(5)))
-    for one in events:
-        assert one["metadata"]["sequence"] > 0
-        assert one["metadata"]["partition"] >= 0
+    for record in records(kafka_server, f"syncs.{part}"):
+        assert_in_the_contracts_form(record)
     assert "publishing failed" not in daemon.log()
 
 
@@ -118,6 +143,10 @@ def test_jobs_go_on_without_a_broker_and_it_is_said(
     wallets = {one["walletAddress"] for one in published(kafka, "syncs") if one["type"] == "sync.completed"}
     assert wallets == set(map(wallet, range(6)))
     assert [one["data"]["alertType"] for one in published(kafka, "system.alerts")].count("kafka_failing") == 2
+    for record in records(kafka, "system.alerts"):
+        assert record.key == "system"
+        assert_in_the_contracts_form(record)
+    assert_verified(daemon)
 
 
 def _metrics(daemon: DaemonProcess) -> bytes:

@@ -51,6 +51,7 @@ trio.run(main)
 """
 
 
+@pytest.mark.slow
 def test_four_workers_admit_exactly_five_of_two_hundred(postgres_dsn: str) -> None:
     user = f"user-{uuid4()}"
     workers = [

@@ -12,11 +12,14 @@ from hypothesis import strategies as st
 from trio.testing import MockClock
 
 from moonxd.adapters.memory.ledger import MemoryLedger
+from moonxd.agents.relay import SLICE_BYTES
 from moonxd.domain.errors import LeaseLost, Permanent, SinkBroken, Transient
 from moonxd.domain.message import message_of
-from tests.runtime.relay_world import Bench, Broker, eventually, number_of, stored, sync_event, until
+from tests.runtime.relay_world import Bench, Broker, MemorySink, eventually, number_of, stored, sync_event, until
 
 HOUR = 3600.0
+#: Deeper than anybody parses.
+DEEP = b'{"metadata": {}, "data": ' + b"[" * 100_000 + b"]" * 100_000 + b"}"
 
 
 @pytest.fixture
@@ -75,7 +78,7 @@ def test_a_body_of_another_form_is_numbered_too(body: bytes) -> None:
     assert value["metadata"] == msgspec.json.decode(body)["metadata"] | {"sequence": 5, "partition": None}
 
 
-@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"metadata": 3}', b"\xff"])
+@pytest.mark.parametrize("body", [b"", b"[]", b"{}", b'{"metadata": 3}', b"\xff", DEEP])
 def test_a_body_that_is_no_envelope_is_permanent(body: bytes) -> None:
     with pytest.raises(Permanent, match="no envelope"):
         message_of(stored(msgspec.structs.replace(sync_event("u", "w", 1), body=body)), "t", 0)
@@ -98,6 +101,29 @@ async def test_events_are_sent_in_order_marked_and_counted(autojump_clock: MockC
     assert world.bench.meter.topics == {"syncs": 15}
     assert world.bench.told == []
     assert world.broker.opened == 1
+
+
+async def test_a_page_of_large_events_does_not_hold_up_the_loop(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def at_once(self: MemorySink, topic: str, key: str) -> int:
+        return 0
+
+    monkeypatch.setattr(MemorySink, "partition", at_once)
+    relay, page = World().bench.relay, [stored(sync_event("u", "w", n, padding=100_000), n) for n in range(1, 101)]
+    turns = 0
+    async with trio.open_nursery() as nursery:
+
+        async def somebody_else() -> None:
+            nonlocal turns
+            while True:
+                await trio.lowlevel.checkpoint()
+                turns += 1
+
+        nursery.start_soon(somebody_else)
+        drain: Any = None
+        batch = await relay._messages(drain, MemorySink(Broker()), page)
+        nursery.cancel_scope.cancel()
+    assert len(batch) == 100
+    assert turns >= 10_000_000 // (2 * SLICE_BYTES)
 
 
 async def test_the_mirror_adds_messages(autojump_clock: MockClock) -> None:
@@ -210,6 +236,74 @@ async def test_a_lost_hold_is_sought_again(autojump_clock: MockClock, monkeypatc
         await world.published()
     assert [number_of(one) for one in world.broker.effect()] == list(range(9))
     assert world.broker.opened == 3
+
+
+async def test_a_hold_that_is_lost_while_there_is_no_broker_is_noticed(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from moonxd.adapters.sqlite.publication import SqliteDrain
+
+    losses = iter([False, True, False])
+
+    async def losing(self: SqliteDrain) -> None:
+        await trio.lowlevel.checkpoint()
+        if next(losses, False):
+            raise LeaseLost("the session is gone")
+
+    monkeypatch.setattr(SqliteDrain, "confirm", losing)
+    world, states = World(), []
+    world.broker.refused_opens.extend([Transient("no broker")] * 5)
+    hold = type(world.bench.relay._publication).hold
+    monkeypatch.setattr(
+        type(world.bench.relay._publication),
+        "hold",
+        lambda self: (states.append(world.bench.relay.state), hold(self))[1],
+    )
+    await world.tell(3)
+    async with world.bench.running():
+        await world.published()
+    assert states == ["standby", "standby"], "it asked for the right to publish again"
+    assert world.numbers() == list(range(3))
+
+
+async def test_a_hold_that_is_lost_at_once_is_not_sought_in_a_storm(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from moonxd.adapters.sqlite.publication import SqliteDrain
+
+    tries = 0
+
+    async def losing(self: SqliteDrain, after: int, limit: int) -> Any:
+        nonlocal tries
+        tries += 1
+        raise LeaseLost("the session is gone")
+
+    monkeypatch.setattr(SqliteDrain, "unpublished", losing)
+    world = World()
+    async with world.bench.running():
+        await trio.sleep(10)
+    assert 10 < tries <= 101
+    assert world.broker.opened == tries, "whoever lost it does not go on with a new producer"
+
+
+async def test_a_ledger_that_is_away_is_no_failure_of_the_broker(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from moonxd.adapters.sqlite.publication import SqliteDrain
+
+    async def away(self: SqliteDrain) -> None:
+        if trio.current_time() < 60:
+            raise Transient("the ledger is away")
+
+    monkeypatch.setattr(SqliteDrain, "confirm", away)
+    world = World()
+    await world.tell(1)
+    async with world.bench.running():
+        await trio.sleep(30)
+        assert world.numbers() == []
+        await world.published()
+    assert world.bench.told == []
+    assert not world.bench.meter.errors
 
 
 # ---- flushing ------------------------------------------------------------------------------------------------------

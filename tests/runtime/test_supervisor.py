@@ -6,7 +6,7 @@ import pytest
 import trio
 
 from moonxd.api.schema import Child as View
-from moonxd.domain.errors import ConfigError
+from moonxd.domain.errors import ConfigError, Transient
 from moonxd.supervisor import Child, ChildFailed, Restarts, open_supervisor
 
 Ready = Callable[[], None]
@@ -108,6 +108,35 @@ async def test_one_that_is_not_critical_is_shown_as_failed_while_the_rest_goes_o
     frail = Child(name="frail", body=hopeless, critical=False, restarts=Restarts(most=2))
     board = await run(frail, Child(name="last", body=last), stop=stop)
     assert (board["frail"].state, board["frail"].last_error) == ("failed", "RuntimeError: no")
+
+
+async def test_one_that_is_not_critical_holds_up_nobody(autojump_clock: trio.testing.MockClock) -> None:
+    """However often it is tried again, and however long each try takes."""
+    tries = 0
+
+    async def never_works(ready: Ready) -> None:
+        nonlocal tries
+        tries += 1
+        raise Transient("the archive is away")
+
+    async def hangs(ready: Ready) -> None:
+        await trio.sleep_forever()
+
+    stop, began = trio.Event(), trio.current_time()
+
+    def started() -> None:
+        assert trio.current_time() - began < 10
+        stop.set()
+
+    patient = Restarts(most=1_000_000)
+    await run(
+        Child(name="away", body=never_works, critical=False, restarts=patient),
+        Child(name="hangs", body=hangs, critical=False, restarts=patient, start_s=5.0),
+        Child(name="last", body=forever),
+        stop=stop,
+        started=started,
+    )
+    assert tries >= 1
 
 
 async def test_a_wrong_value_is_not_retried(autojump_clock: trio.testing.MockClock) -> None:

@@ -102,6 +102,13 @@ class DaemonProcess:
         with self.client() as client:
             return client.call(calls.wait_for_job(job_id, within_s))
 
+    def run(self, *arguments: str, within_s: float = 120.0) -> subprocess.CompletedProcess[str]:
+        """Another command of moonxd, configured as this daemon is."""
+        return subprocess.run(
+            [sys.executable, "-m", "moonxd", *arguments],
+            env=self._environ, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=within_s, check=False,
+        )  # fmt: skip
+
     def terminate(self, within_s: float = 30.0) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)

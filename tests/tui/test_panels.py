@@ -150,6 +150,13 @@ def test_the_header_says_how_we_stand() -> None:
     assert badge(reduce(state, Tick(NOW + 30))).text.strip() == "! NO NEWS for 30 s"
 
 
+def test_what_does_not_answer_is_said_in_the_header() -> None:
+    assert "AWAY" not in first_line(live(busy()), 120)
+    daemon = msgspec.structs.replace(busy().daemon, away=("redis", "database"))
+    state = live(msgspec.structs.replace(busy(), daemon=daemon))
+    assert "! REDIS AND DATABASE AWAY" in first_line(state)
+
+
 def test_events_that_cannot_leave_are_said_in_the_header() -> None:
     outbox = Outbox(unpublished=0, lag=0.0, relay="holding")
     state = live(msgspec.structs.replace(busy(), outbox=outbox))

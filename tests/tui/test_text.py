@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 from rich.cells import cell_len
 
@@ -65,6 +65,8 @@ def test_counts(number: int, shown: str) -> None:
 
 
 @given(st.integers(0, 10**12))
+@example(99_995_000)
+@example(99_994_999_999)
 def test_counts_fit_their_column(number: int) -> None:
     assert len(count(number)) <= 6
 

@@ -12,7 +12,7 @@ import trio
 
 from ...domain import latency
 from ...domain.breaker import Policy, Verdict
-from ...domain.breakers import Breakers
+from ...domain.breakers import Breakers, View
 from ...domain.chain import Chain
 from ...domain.errors import MoonxdError, Permanent, Transient
 from ..rpc import RpcClient
@@ -59,6 +59,13 @@ class Shut(EndpointError):
     """No endpoint of the chain may be asked now: their breakers are open or cordoned."""
 
     outcome = "shut"
+
+
+def _why_shut(view: View) -> str:
+    host = view.name.rpartition("/")[2]
+    # Most reasons begin with the host too.
+    reason = (view.reason or "no reason given").removeprefix(f"{host.partition(':')[0]}: ")
+    return f"{host} is {view.mode} ({reason})"
 
 
 class _Elsewhere(Exception):
@@ -282,7 +289,7 @@ class Endpoints:
         waits = [self.breakers.wait_s(provider.name) for provider in self.providers]
         soonest = min((wait for wait in waits if wait is not None), default=None)
         views = [self.breakers.view(provider.name) for provider in self.providers]
-        why = "; ".join(f"{view.name} is {view.mode} ({view.reason or 'no reason given'})" for view in views)
+        why = "; ".join(_why_shut(view) for view in views)
         return Shut(f"no endpoint of {self.chain.slug} may be asked now: {why}", retry_after=soonest)
 
     def _pass_over(self, provider: Provider, error: Exception) -> None:

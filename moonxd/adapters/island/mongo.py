@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import Any, TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
@@ -242,7 +242,7 @@ async def open_mongo_archive(
     try:
         yield MongoArchive(island, documents_of, where_of(uri), keep or Keep())
     finally:
-        with trio.move_on_after(CLOSE_S, shield=True):
+        with trio.move_on_after(CLOSE_S, shield=True), suppress(Transient):
             await island.call(client.close)
 
 

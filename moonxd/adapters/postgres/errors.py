@@ -14,6 +14,8 @@ from ...domain.errors import ConfigError, MoonxdError, Permanent, Transient
 #: Refused by the server until somebody changes its or our configuration. libpq gives no code while connecting, only
 #: the server's sentence; one in another language passes for a server that is away, and is tried again.
 _REFUSAL = re.compile(r"authentication failed|no password supplied|no pg_hba\.conf entry|does not exist")
+#: libpq's afterthought, beside the host and port that it named already.
+_QUESTION = " Is the server running on that host and accepting TCP/IP connections?"
 #: Two transactions met; the server undid ours and it may simply be sent again.
 COLLISIONS = (e.SerializationFailure, e.DeadlockDetected)
 
@@ -47,7 +49,8 @@ def unreachable(error: psycopg.Error) -> MoonxdError:
 
 def _last_line(error: psycopg.Error) -> str:
     # libpq writes 'connection to server at "host" (address), port N failed: FATAL:  reason'; never a password.
-    return " ".join((str(error).strip() or type(error).__name__).split())
+    text = " ".join((str(error).strip() or type(error).__name__).split())
+    return text.removeprefix("connection failed: ").replace(_QUESTION, "")
 
 
 @contextmanager

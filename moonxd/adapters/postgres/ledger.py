@@ -46,6 +46,7 @@ from .errors import COLLISIONS, bordered
 from .migrate import assert_current
 from .pool import Pool, open_pool
 from .publication import PostgresPublication
+from .records import PostgresRecords
 from .schedule import PostgresSchedule
 
 _log = logging.getLogger("moonxd.postgres")
@@ -57,10 +58,10 @@ COLLISION_RETRIES = 5
 SWEEP_PAGE = 200
 
 #: The breaker's view is written after the counters that it shows, in the same statement.
-_ADMIT = "SELECT moonxd_admit(%s)::text, moonxd_told_value(%s, %s)"
+_ADMIT = "SELECT moonxd_admit(%s)::text, moonxd_told_value(%s, %s), moonxd_snapshot_owed(%s, %s)"
 _COMMIT = "SELECT moonxd_show_breaker(%s::jsonb, standing) FROM moonxd_commit(%s::jsonb) AS standing"
-_COMMIT_AND_TELL = (
-    "SELECT moonxd_note_told(%s, %s, %s::numeric, moonxd_show_breaker(%s::jsonb, standing)) "
+_COMMIT_AND_NOTE = (
+    "SELECT moonxd_note_commit(%s, %s, %s::numeric, %s, moonxd_show_breaker(%s::jsonb, standing)) "
     "FROM moonxd_commit(%s::jsonb) AS standing"
 )
 _CLOSE = "SELECT moonxd_show_breaker(%s::jsonb, standing) FROM moonxd_close(%s::jsonb) AS standing"
@@ -91,16 +92,19 @@ class PostgresLedger:
 
     async def admit(self, ask: Admission) -> Decision:
         doing = f"admitting operation {ask.operation}"
-        rows = await self._change(doing, _ADMIT, [storable_json(ask), ask.user_id, ask.wallet])
+        wallet = (ask.user_id, ask.wallet)
+        rows = await self._change(doing, _ADMIT, [storable_json(ask), *wallet, *wallet])
         return wire.decision(*rows[0])
 
     async def commit(self, change: Commit) -> None:
         doing = f"committing operation {change.lease.operation}"
         document = storable_json(change)
-        statement, values = _COMMIT, [document, document]  # type: tuple[str, list[str | None]]
-        if change.told_value_usd is not None:
-            told = [storable(change.lease.user_id), change.lease.wallet, str(change.told_value_usd)]
-            statement, values = _COMMIT_AND_TELL, [*told, document, document]
+        statement, values = _COMMIT, [document, document]  # type: tuple[str, list[str | bool | None]]
+        told, owed = change.told_value_usd, change.snapshot_owed
+        if told is not None or owed is not None:
+            wallet = (storable(change.lease.user_id), change.lease.wallet)
+            values = [*wallet, None if told is None else str(told), owed, document, document]
+            statement = _COMMIT_AND_NOTE
         rows = await self._change(doing, statement, values)
         _assert_not_lost(rows, change.lease)
 
@@ -237,6 +241,10 @@ class PostgresLedger:
     def publication(self) -> PostgresPublication:
         """The right to publish this ledger's events."""
         return PostgresPublication(self._direct_dsn, self._ask)
+
+    def records(self) -> PostgresRecords:
+        """Everything in it, for whoever compares it with the other stores."""
+        return PostgresRecords(self._ask, self)
 
     def breakers(self) -> PostgresBreakers:
         """Where the states of breakers are kept, in the same database."""

@@ -92,7 +92,7 @@ _decode_pruned = msgspec.json.Decoder(Pruned).decode
 _decode_views = msgspec.json.Decoder(tuple[_View, ...]).decode
 
 
-def decision(document: str, told_value_usd: Decimal | None = None) -> Decision:
+def decision(document: str, told_value_usd: Decimal | None = None, snapshot_owed: bool = False) -> Decision:
     answer = _decode_decision(document)
     if isinstance(answer, _Busy):
         return Busy(answer.operation, answer.until)
@@ -110,6 +110,7 @@ def decision(document: str, told_value_usd: Decimal | None = None) -> Decision:
         previous=answer.previous,
         seen=tuple(seen),
         snapshot_at=answer.snapshot_at,
+        snapshot_owed=snapshot_owed,
         told_value_usd=told_value_usd,
     )
 

@@ -48,6 +48,10 @@ _MAX_LOG_BYTES = 10 * 1024 * 1024
 _FOLDER_AOF_VERSION = (7, 0)
 
 
+class InUse(ConfigError):
+    """Another process runs the server of this directory."""
+
+
 class EmbeddedRedis:
     """A running private server. `settings` stay the same over restarts, so clients simply reconnect."""
 
@@ -84,9 +88,7 @@ async def embedded_redis(
     socket_path = socket_path_for(home)
     with _locked(home / "redis.owner.lock") as owner:
         if owner is None:
-            raise ConfigError(
-                f"embedded Redis: another moonxd is using {home}; stop it or choose another state directory"
-            )
+            raise InUse(f"embedded Redis: another moonxd is using {home}; stop it or choose another state directory")
         async with _server_lock(home, socket_path) as lock:
             process = _spawn(_command_line(chosen, home, socket_path, appendfsync), data, lock)
             server = EmbeddedRedis(process, RedisSettings(unix_path=str(socket_path)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 
 import hiredis
@@ -30,7 +31,9 @@ async def establish(settings: RedisSettings, tls: ssl.SSLContext | None) -> Wire
         # A server that dies during the handshake ends the stream early: that is no refusal.
         if isinstance(cause, ssl.SSLError) and not isinstance(cause, ssl.SSLEOFError):
             raise RedisRefused(f"TLS with Redis at {settings.where} failed: {_tls_advice(cause)}") from error
-        raise RedisUnavailable(f"cannot connect to Redis at {settings.where}: {cause}", maybe_executed=False) from error
+        raise RedisUnavailable(
+            f"cannot connect to Redis at {settings.where}: {_words(cause)}", maybe_executed=False
+        ) from error
 
 
 async def _establish(settings: RedisSettings, tls: ssl.SSLContext | None) -> Wire:
@@ -50,6 +53,13 @@ async def _establish(settings: RedisSettings, tls: ssl.SSLContext | None) -> Wir
         await wire.close()
         raise
     return wire
+
+
+def _words(cause: BaseException) -> str:
+    """The system's own words: trio's repeat the address that the message names already."""
+    if isinstance(cause, OSError) and cause.errno is not None and cause.errno > 0:
+        return os.strerror(cause.errno)
+    return str(cause)
 
 
 def root_cause(error: BaseException) -> BaseException:

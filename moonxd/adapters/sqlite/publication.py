@@ -64,9 +64,11 @@ class FileLock:
             raise Transient(f"the relay's lock {self._path} cannot be opened ({error.strerror})") from error
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        except OSError as error:
             os.close(handle)
-            return None
+            if isinstance(error, BlockingIOError):
+                return None
+            raise Transient(f"the relay's lock {self._path} cannot be locked ({error.strerror})") from error
         return lambda: os.close(handle)
 
 
@@ -167,8 +169,8 @@ class SqliteDrain:
                 return False
 
     def _has_more(self, db: sqlite3.Connection) -> bool:
-        (latest,) = db.execute("SELECT coalesce(max(position), 0) FROM moonxd_outbox").fetchone()
-        return bool(latest > self._seen)
+        due = "SELECT EXISTS (SELECT 1 FROM moonxd_outbox WHERE position > ? AND published_at IS NULL)"
+        return bool(db.execute(due, (self._seen,)).fetchone()[0])
 
 
 def _backlog(db: sqlite3.Connection) -> tuple[int, str | None]:

@@ -54,8 +54,8 @@ def admit(db: sqlite3.Connection, ask: Admission, now: float) -> Decision:
     if audit and audit[0] == "completed":
         return AlreadyCommitted(mapping_of(audit[1]).get("result") or {})
     wallet = db.execute(
-        "SELECT fence, lease_operation, lease_expires_at, snapshot_at, told_value_usd FROM moonxd_wallets "
-        "WHERE user_id = ? AND wallet_address = ?",
+        "SELECT fence, lease_operation, lease_expires_at, snapshot_at, told_value_usd, snapshot_owed "
+        "FROM moonxd_wallets WHERE user_id = ? AND wallet_address = ?",
         (ask.user_id, ask.wallet),
     ).fetchone()
     if wallet and wallet[1] not in (None, operation) and wallet[2] > at:
@@ -84,6 +84,7 @@ def admit(db: sqlite3.Connection, ask: Admission, now: float) -> Decision:
         seen=tokens_seen(db, ask.wallet, previous),
         snapshot_at=time_of(wallet[3]) if wallet else None,
         told_value_usd=decimal_of(wallet[4]) if wallet else None,
+        snapshot_owed=bool(wallet and wallet[5]),
     )
 
 
@@ -149,10 +150,11 @@ def commit(db: sqlite3.Connection, change: Commit, now: float) -> None:
     if change.breaker is not None:
         show_breaker(db, lease, change.breaker)
     _emit(db, change.events, at)
-    if change.told_value_usd is not None:
+    if change.told_value_usd is not None or change.snapshot_owed is not None:
         db.execute(
-            "UPDATE moonxd_wallets SET told_value_usd = ? WHERE user_id = ? AND wallet_address = ?",
-            (decimal_text(change.told_value_usd), lease.user_id, lease.wallet),
+            "UPDATE moonxd_wallets SET told_value_usd = coalesce(?, told_value_usd), "
+            "snapshot_owed = coalesce(?, snapshot_owed) WHERE user_id = ? AND wallet_address = ?",
+            (decimal_text(change.told_value_usd), change.snapshot_owed, lease.user_id, lease.wallet),
         )
     _free(db, lease)
 
@@ -369,9 +371,10 @@ def _metadata(db: sqlite3.Connection, operation: UUID) -> dict[str, Any]:
 
 
 def _emit(db: sqlite3.Connection, events: Sequence[Event], at: str) -> None:
-    # An event id that stands already is a redelivery's repetition of the same event.
+    # An event id that stands already is a redelivery's repetition of the same event. It is looked for before: a
+    # conflict would use up a position, and positions have no gaps.
     db.executemany(
         "INSERT INTO moonxd_outbox (event_id, event_type, topic, event_key, wallet_address, body, created_at) "
-        "VALUES (?, ?, ?, ?, ?, ?, ?) ON CONFLICT (event_id) DO NOTHING",
+        "SELECT ?1, ?2, ?3, ?4, ?5, ?6, ?7 WHERE NOT EXISTS (SELECT 1 FROM moonxd_outbox WHERE event_id = ?1)",
         [(str(e.id), e.type, e.topic, e.key, e.wallet, e.body.decode(), at) for e in events],
     )

@@ -26,8 +26,8 @@ log = logging.getLogger("moonxd.control.live")
 POLL_S = 0.05
 _PAUSE_S = 0.02
 _PAGE = 500
-#: Events between two looks at what else the loop has to do; about a millisecond.
-_SLICE = 50
+#: Events, and bytes of them, between two looks at what else the loop has to do; about a millisecond.
+_SLICE, _SLICE_BYTES = 50, 256 * 1024
 _READ_S = 10.0
 #: The window is kept this long when everybody left: they may be back at once.
 _LINGER_S = 60.0
@@ -91,16 +91,19 @@ class Tail:
         return await self._outbox.read(self._position, _PAGE)
 
     async def _tell_all(self, page: Sequence[StoredEvent]) -> None:
-        for number, stored in enumerate(page, 1):
+        number = size = 0
+        for stored in page:
             await self._tell(stored)
             self._position = stored.position
-            if number % _SLICE == 0:
+            number, size = number + 1, size + len(stored.event.body)
+            if number >= _SLICE or size > _SLICE_BYTES:
+                number = size = 0
                 await trio.lowlevel.checkpoint()
 
     async def _tell(self, stored: StoredEvent) -> None:
         try:
             update = update_of(stored)
-        except msgspec.MsgspecError as error:
+        except (msgspec.MsgspecError, RecursionError) as error:
             # A row by another hand must not stop the feed.
             self._unreadable += 1
             if self._unreadable == 1:

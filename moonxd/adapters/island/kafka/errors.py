@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import ssl
 
 from aiokafka import errors
@@ -46,6 +47,9 @@ def mapped(error: BaseException, where: str) -> MoonxdError:
         )
     if isinstance(error, ssl.SSLCertVerificationError):
         return ConfigError(f"{where}: its certificate is not valid ({error.verify_message}): check kafka.tls_ca")
+    if isinstance(error, OSError) and not isinstance(error, ssl.SSLError) and error.errno is not None:
+        said = os.strerror(error.errno) if error.errno > 0 else error.strerror
+        return Transient(f"{where} cannot be reached: {said}")
     if isinstance(error, FATAL):
         return SinkBroken(f"{where} takes nothing more from this producer ({type(error).__name__})")
     if isinstance(error, _FORBIDDEN):
