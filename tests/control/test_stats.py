@@ -183,7 +183,7 @@ async def test_watching_prints_a_line_each_time_until_it_is_ended(redis_url: str
         )
         assert process.stdout is not None
         seen = b""
-        with trio.fail_after(20):
+        with trio.fail_after(60):
             async for part in process.stdout:
                 seen += part
                 if seen.count(b"\n") >= 2:
