@@ -8,6 +8,7 @@ from contextlib import AbstractAsyncContextManager
 
 from .agents.activities import Activities
 from .domain.activity import Sign
+from .domain.errors import ConfigError, Transient, describe
 from .domain.events.envelope import SOURCE
 from .ports import Feed
 from .supervisor import FOR_EVER, Child
@@ -46,6 +47,10 @@ class Listening:
         async def run(ready: Callable[[], None]) -> None:
             # Ready at once: a broker that is away must not hold up the daemon's start.
             ready()
-            await with_feed(lambda open_feed: self._activities.run(lambda: None, open_feed))
+            try:
+                await with_feed(lambda open_feed: self._activities.run(lambda: None, open_feed))
+            except* ConfigError as refused:
+                # A login may be mended at the broker, without a word to us: as the relay does, we go on asking.
+                raise Transient(describe(refused)) from None
 
         return (Child(name="activities", body=run, critical=False, restarts=FOR_EVER),)

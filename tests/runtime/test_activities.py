@@ -21,9 +21,12 @@ from moonxd.adapters.memory.ledger import MemoryLedger
 from moonxd.agents.activities import Activities
 from moonxd.agents.activity import Activity
 from moonxd.domain.activity import Sign
-from moonxd.domain.errors import Transient
+from moonxd.domain.errors import ConfigError, Transient
 from moonxd.domain.message import Message, Received
 from moonxd.domain.plan import Plan, Rules
+from moonxd.listening import Listening
+from moonxd.supervisor import open_supervisor
+from moonxd.telemetry import Telemetry
 from tests.services.kafka import KafkaServer
 
 WALLET = "0x" + "ab" * 20
@@ -208,3 +211,36 @@ async def _listen(world: World, opened: Any, until: Callable[[], bool]) -> None:
             while not until():  # noqa: ASYNC110
                 await trio.sleep(0.05)
             nursery.cancel_scope.cancel()
+
+
+async def test_a_broker_that_refuses_us_is_asked_again(autojump_clock: MockClock) -> None:
+    """Users are mended at the broker; nobody restarts us for it."""
+    heard: list[Sign] = []
+    asked = 0
+
+    async def record(signs: Sequence[Sign]) -> None:
+        heard.extend(signs)
+
+    @asynccontextmanager
+    async def open_feed() -> AsyncIterator[Pages]:
+        nonlocal asked
+        asked += 1
+        if asked < 3:
+            raise ConfigError("kafka.password: the broker does not accept it")
+        yield Pages([message("u1")])
+
+    async def with_feed(work: Callable[[Any], Any]) -> None:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(work, open_feed)
+
+    listening = Listening(with_feed, record, active_s=1e12, telemetry=Telemetry())
+    stop = trio.Event()
+    async with open_supervisor(stop) as supervisor:
+        (child,) = listening.children()
+        await supervisor.start(child)
+        await trio.sleep(60)
+        (shown,) = supervisor.children()
+        stop.set()
+        await supervisor.stop_child(child.name)
+    assert (asked, shown.state, [sign.user_id for sign in heard]) == (3, "running", ["u1"])
+    assert "does not accept it" in (shown.last_error or "")
