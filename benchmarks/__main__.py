@@ -20,6 +20,7 @@ BENCHMARKS = {
     "sync": "a whole wallet sync: overhead, throughput, memory, start, steps of the event loop",
     "scheduler": "a million registered wallets, 50,000 of them due; manual jobs behind stale ones",
     "tui": "the live view",
+    "verify": "comparing queue, ledger and outbox of 100,000 syncs: seconds and memory",
     "users": "what the rate limit and the breaker of users cost, and that they are exact",
 }
 

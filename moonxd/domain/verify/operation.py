@@ -93,6 +93,11 @@ class _Operation:
         said = self.queued
         return None if said is None else whole_job(said.data.job_id, said.user_id, said.wallet_address)
 
+    @property
+    def lacks_its_end(self) -> bool:
+        """Whether the row says that it ended, and no event does."""
+        return self.row is not None and self.row.status in ENDED and not self.named(*_ENDINGS[self.row.status])
+
     def finding(self, kind: str, said: str) -> Finding:
         return Finding(kind, str(self.id), said, self.key)
 
@@ -146,7 +151,7 @@ def _told(one: _Operation, scope: Scope) -> Iterator[Finding]:
     row = one.row
     if row is not None and row.is_ours and row.status in ENDED and _is_in_outbox(row, scope):
         wanted = " or ".join(_ENDINGS[row.status])
-        if not one.named(*_ENDINGS[row.status]):
+        if one.lacks_its_end:
             yield one.finding("no-event", f"operation {one.id} is {row.status}, the outbox has no {wanted} of it")
     for told in one.named("sync.completed", "portfolio.updated"):
         stands = "has no row" if row is None else f"is {row.status}"
@@ -186,7 +191,7 @@ def _ordered(one: _Operation) -> Iterator[Finding]:
     said = breach(one.story)
     if said is not None:
         yield one.finding("wrong-order", f"operation {one.id}: {said}")
-    elif one.is_whole and one.row is not None and one.row.is_ours:
+    elif one.is_whole and one.row is not None and one.row.is_ours and not one.lacks_its_end:
         columns = differences(one.id, one.row, [told.body or b"" for told in one.story])
         if columns:
             yield one.finding("table-differs", f"operation {one.id}: {columns}")
