@@ -53,6 +53,7 @@ def planted(redis: RedisServer, postgres: PostgresServer, kafka: KafkaServer) ->
         "MOONXD_HTTP__TOKEN": f"{MARK}-http-token",
         "MOONXD_CHAINS__READ_TIMEOUT_S": "2",
         "LOG_LEVEL": "debug",
+        "WORKER_RETRIES": "1",
     }  # fmt: skip
 
 
@@ -113,7 +114,8 @@ def test_no_secret_leaves_a_daemon_whose_parts_fail(
     kafka_server: KafkaServer,
 ) -> None:
     redis = start_redis(password=f"{MARK}-redis")
-    postgres = start_postgres(password=f"{MARK}-database")
+    # It is killed below: what it confirmed must be there afterwards.
+    postgres = start_postgres(("synchronous_commit=on",), password=f"{MARK}-database")
     environ = {**simulator.env, **planted(redis, postgres, kafka_server), "PORT": str(free_port())}
     environ |= {"CHAIN_PERFORMANCE_INTERVAL": "*/3 * * * * *", "BRIDGE_LATENCY_INTERVAL": "*/3 * * * * *"}
     daemon = start_daemon(environ)
@@ -124,7 +126,9 @@ def test_no_secret_leaves_a_daemon_whose_parts_fail(
     with http(daemon) as client:
         failing = {"type": "portfolio-sync", "userId": "u2", "walletAddress": WALLET, "chainIds": [8453]}
         failed = client.post("/jobs", json=failing).json()["jobId"]
-    until(lambda: '"attempt":1' in daemon.log() and "127.0.0.1" in daemon.log(), "the node's absence is told", 60)
+    reason = daemon.wait(failed)
+    assert reason.state == "failed"
+    assert "127.0.0.1" in str(reason.reason), "it names the node"
     for server, word in ((redis, "Redis is away"), (postgres, "the right to publish was lost")):
         server.kill()
         until(lambda word=word: word in daemon.log(), f"{word} is logged", 60)
@@ -141,6 +145,7 @@ def test_no_secret_leaves_a_daemon_whose_parts_fail(
         assert path != "/v1/status" or json.loads(text)["children"]
     told = rows(postgres)
     assert WALLET in told
+    assert "no chain could be read (base" in told, "the dead letter and the audit row say so too"
     assert MARK not in told
     shown = command(environ, "config", "show") + command(environ, "config", "check")
     shown += command({}, "status", "--socket", str(daemon.socket)) + command(
