@@ -64,11 +64,11 @@ async def run_verify(
 
 def assert_same(config: Config, daemon: Identity) -> None:
     """Raises ConfigError when the daemon that answers here works with other stores than `config` names."""
-    ours = (ledger_name(config), "another Redis" if config.redis.is_external else "embedded")
-    if daemon.database != ours[0] or (daemon.redis == "embedded") == config.redis.is_external:
+    ledger, redis = ledger_name(config), redis_settings(config).where if config.redis.is_external else "embedded"
+    if (daemon.database, daemon.redis) != (ledger, redis):
         raise ConfigError(
             f"the daemon here works with the ledger {daemon.database} and Redis {daemon.redis}, this configuration "
-            f"with {ours[0]} and {ours[1]}: give verify the daemon's own configuration"
+            f"with {ledger} and {redis}: give verify the daemon's own configuration"
         )
 
 
