@@ -1,5 +1,5 @@
-"""The composition root: one Trio process, every part a supervised child. With parts.py and wiring.py it alone knows
-every room: wiring.py opens the outside, parts.py joins, this one says when each part runs.
+"""The composition root: one Trio process, every part a supervised child. With parts.py and wiring/ it alone knows
+every room: wiring/ opens the outside, parts.py joins, this one says when each part runs.
 
 Start: redis-server (embedded) -> Redis, ledger -> control socket -> leases, janitor, stalled check -> consumer.
 Stop: stop claiming -> let running jobs finish until the deadline -> cancel and hand back the rest -> publish what is
@@ -108,7 +108,8 @@ class Daemon:
                 await supervisor.start(child)
             if not self.stop.is_set():
                 self._state = "running"
-                log.info("moonxd %s works as %s", VERSION, self._worker, extra={"slots": self.config.worker.slots})
+                where = {"socket": str(self.config.daemon.socket), "slots": self.config.worker.slots}
+                log.info("moonxd %s works as %s", VERSION, self._worker, extra=where)
                 on_ready()
             await self.stop.wait()
             await self._drain(parts)

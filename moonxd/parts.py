@@ -252,7 +252,7 @@ def _kafka(site: Site, periodic: PeriodicSyncs, island: SharedIsland | None) -> 
     with_sinks, with_feed = None, None
     if section.is_external and island is not None:
         # aiokafka is loaded only where it is used.
-        from .wiring.publishing import feeds, sinks
+        from .wiring.events import feeds, sinks
 
         with_sinks = sinks(site.config, island)
         if site.config.events.consume_activity:

@@ -17,7 +17,7 @@ from .agents.heads import HeadsWatch
 from .agents.markets import Markets
 from .agents.newsroom import Newsroom
 from .agents.office import Office
-from .agents.rounds import Rounds, RoundsReport
+from .agents.rounds import Rounds
 from .api.schema import Child as ChildView
 from .api.schema import Outbox
 from .api.stats import CollectorView
@@ -138,7 +138,7 @@ class Statistics:
         )
 
     def view(self) -> tuple[CollectorView, ...]:
-        return tuple(map(_view, (rounds.report for rounds in self._rounds)))
+        return tuple(rounds.report for rounds in self._rounds)
 
     def _rounds_of(self, collector: Collector, pattern: str, timeout_s: float) -> Rounds:
         name, is_told = collector.name, pattern is not HEALTH_CRON
@@ -200,19 +200,3 @@ class Statistics:
             expected_s = max(1.0, report.next_at - report.last_at)
             age_s = None if report.good_at is None else now_ms / 1000 - report.good_at
             yield of_age(report.name, age_s, expected_s=expected_s, critical=False, what="the last good round")
-
-
-def _view(report: RoundsReport) -> CollectorView:
-    return CollectorView(
-        name=report.name,
-        is_ours=report.is_ours,
-        is_running=report.is_running,
-        rounds=report.rounds,
-        missed=report.missed,
-        outcome=report.outcome,
-        error=report.error,
-        took_s=report.took_s,
-        last_at=report.last_at,
-        good_at=report.good_at,
-        next_at=report.next_at,
-    )

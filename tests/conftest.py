@@ -10,6 +10,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from tests.services import NOTES_VARIABLE
@@ -18,6 +19,11 @@ _COMPONENTS = (
     "redis", "postgres", "kafka", "mongo", "node", "anvil", "simulator", "daemon", "relay", "binary", "chromium",
 )  # fmt: skip
 pytest_plugins = [f"tests.services.{name}" for name in _COMPONENTS if find_spec(f"tests.services.{name}")]
+
+
+# How long an example takes says how busy the machine is.
+hypothesis.settings.register_profile("moonxd", deadline=None)
+hypothesis.settings.load_profile("moonxd")
 
 
 def pytest_configure(config: pytest.Config) -> None:

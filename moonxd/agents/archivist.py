@@ -20,6 +20,7 @@ from ..domain.errors import ConfigError, MoonxdError, Permanent, Transient
 from ..domain.job import Backoff
 from ..domain.retry import backoff_delay
 from ..domain.stats import BridgeStats, ChainStats, Overview, Point
+from ..log import log_once_per
 from ..ports import StatsArchive
 from ..telemetry import Telemetry
 
@@ -172,7 +173,8 @@ class Archivist:
             with trio.fail_after(READ_S):
                 return await question()
         except (MoonxdError, trio.TooSlowError) as error:
-            log.info("the archive of statistics did not answer, memory does: %s", error)
+            why = str(error) or f"nothing within {READ_S:g} s"
+            log_once_per(60.0, log, logging.INFO, "the archive of statistics did not answer, memory does: %s", why)
             return None
 
     # ---- in the background ---------------------------------------------------------------------------------------

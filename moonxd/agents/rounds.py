@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Callable
 import msgspec
 import trio
 
+from ..api.stats import CollectorView
 from ..domain.cron import Cron
 from ..domain.errors import MoonxdError, describe
 from ..domain.stats import Round
@@ -24,30 +25,8 @@ log = logging.getLogger("moonxd.stats")
 _LOOK_S = 5.0
 #: Missed instants are counted up to this many; a machine that slept for a month has missed "at least" so many.
 _COUNT_MAX = 1000
-
-
 #: Outcome, seconds, what was found (None: nothing), and why not more.
 OnEnd = Callable[[str, float, Round | None, str | None], Awaitable[None]]
-
-
-class RoundsReport(msgspec.Struct, frozen=True, kw_only=True):
-    """What became of the rounds of one collector in this process. Times are unix seconds."""
-
-    name: str
-    #: False: another daemon of the fleet collects.
-    is_ours: bool = False
-    is_running: bool = False
-    rounds: int = 0
-    #: Instants without a round of their own.
-    missed: int = 0
-    #: ok | partial | failed | timeout, None before the first.
-    outcome: str | None = None
-    error: str | None = None
-    took_s: float | None = None
-    last_at: float | None = None
-    #: The latest round that was not a failed one.
-    good_at: float | None = None
-    next_at: float | None = None
 
 
 class Rounds:
@@ -80,10 +59,11 @@ class Rounds:
         self._on_start = on_start
         self._on_end = on_end
         self._rand = rand
-        self._report = RoundsReport(name=collector.name)
+        #: What became of the rounds; instants that got none of their own are missed.
+        self._report = CollectorView(name=collector.name)
 
     @property
-    def report(self) -> RoundsReport:
+    def report(self) -> CollectorView:
         return msgspec.structs.replace(self._report, is_ours=self._is_ours())
 
     async def run(self, ready: Callable[[], None]) -> None:

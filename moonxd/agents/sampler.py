@@ -40,6 +40,47 @@ class Slots:
     is_paused: bool
 
 
+class Pulse:
+    """Asks something for a sign of life, when somebody wants to know, with one question at a time.
+
+    A question is never broken off: that would cost the pool a connection a second while a database hangs.
+    """
+
+    def __init__(self, question: Callable[[], Awaitable[object]]) -> None:
+        self._question = question
+        self._is_running = False
+        self._asked = trio.Event()
+        self._answered = trio.Event()
+        self.is_silent = False
+
+    async def run(self) -> None:
+        self._is_running = True
+        try:
+            while True:
+                await self._asked.wait()
+                self._asked = trio.Event()
+                try:
+                    await self._question()
+                except MoonxdError:
+                    self.is_silent = True
+                else:
+                    self.is_silent = False
+                self._answered.set()
+                self._answered = trio.Event()
+        finally:
+            self._is_running = False
+
+    async def ask(self) -> None:
+        """Bring `is_silent` up to date, within COUNTS_S."""
+        if not self._is_running:
+            return
+        self._asked.set()
+        answered = self._answered
+        with trio.move_on_after(COUNTS_S):
+            await answered.wait()
+        self.is_silent = self.is_silent or not answered.is_set()
+
+
 class Sampler:
     """`identity` holds what never changes; the other arguments are asked at each sample."""
 
@@ -55,7 +96,7 @@ class Sampler:
         state: Callable[[], str],
         breakers: Callable[[], tuple[View, ...]] | None = None,
         outbox: Callable[[], Outbox | None] = lambda: None,
-        database: Callable[[], Awaitable[object]] = trio.lowlevel.checkpoint,
+        database: Callable[[], Awaitable[object]] | None = None,
     ) -> None:
         self._identity = identity
         self._queue = queue
@@ -65,8 +106,7 @@ class Sampler:
         self._state = state
         self._breakers = breakers
         self._outbox = outbox
-        self._database = database
-        self._is_database_away = False
+        self._pulse = Pulse(database) if database is not None else None
         self._depth = QueueDepth(
             name=queue_name, waiting=0, prioritized=0, active=0, delayed=0, waiting_children=0,
             completed=0, failed=0, paused=0, is_paused=False, fresh=False,
@@ -76,7 +116,13 @@ class Sampler:
 
     async def run(self, ready: Callable[[], None]) -> None:
         """Measure how late the loop wakes us, for ever."""
-        ready()
+        async with trio.open_nursery() as nursery:
+            if self._pulse is not None:
+                nursery.start_soon(self._pulse.run)
+            ready()
+            await self._measure_lag()
+
+    async def _measure_lag(self) -> None:
         while True:
             due = trio.current_time() + LAG_EVERY_S
             await trio.sleep_until(due)
@@ -86,7 +132,8 @@ class Sampler:
         """A picture with seq 0. A silent Redis or database never delays it by more than COUNTS_S."""
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._measure_queue)
-            nursery.start_soon(self._ask_database)
+            if self._pulse is not None:
+                nursery.start_soon(self._pulse.ask)
         telemetry = self._telemetry
         return Snapshot(
             seq=0,
@@ -114,19 +161,9 @@ class Sampler:
         if scope.cancelled_caught:
             self._depth = msgspec.structs.replace(self._depth, fresh=False)
 
-    async def _ask_database(self) -> None:
-        with trio.move_on_after(COUNTS_S) as scope:
-            try:
-                await self._database()
-            except MoonxdError:
-                self._is_database_away = True
-            else:
-                self._is_database_away = False
-        if scope.cancelled_caught:
-            self._is_database_away = True
-
     def _away(self) -> tuple[str, ...]:
-        return (() if self._depth.fresh else ("redis",)) + (("database",) if self._is_database_away else ())
+        is_silent = self._pulse is not None and self._pulse.is_silent
+        return (() if self._depth.fresh else ("redis",)) + (("database",) if is_silent else ())
 
     def _measure_process(self) -> Daemon:
         slots = self._slots()

@@ -102,16 +102,19 @@ class CollectorView(Message, frozen=True, kw_only=True):
     """Rounds of one collector in this process. Times are unix seconds. `isOurs` False: another daemon collects."""
 
     name: str
-    is_ours: bool
-    is_running: bool
-    rounds: int
-    missed: int
-    outcome: str | None
-    error: str | None
-    took_s: float | None
-    last_at: float | None
-    good_at: float | None
-    next_at: float | None
+    is_ours: bool = False
+    is_running: bool = False
+    rounds: int = 0
+    #: Instants without a round of their own.
+    missed: int = 0
+    #: ok | partial | failed | timeout, None before the first.
+    outcome: str | None = None
+    error: str | None = None
+    took_s: float | None = None
+    last_at: float | None = None
+    #: The latest round that was not a failed one.
+    good_at: float | None = None
+    next_at: float | None = None
 
 
 class OverviewReply(Message, frozen=True, kw_only=True):

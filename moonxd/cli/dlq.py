@@ -15,7 +15,7 @@ from ..api.messages import DeadFilter, PurgeRequest, PurgeResult, RequeueRequest
 from . import exits
 from .duration import parse_duration
 from .jobs import show_job
-from .output import Json, connect, note, print_json, say, since_ms, table
+from .output import Json, connect, note, print_json, say, short, since_ms, table
 
 app = typer.Typer(
     help="List, show, requeue and purge jobs that failed for good.", no_args_is_help=True, add_completion=False
@@ -70,7 +70,7 @@ def list_letters(
                 job.attempts,
                 since_ms(job.timestamps.finished),
                 job.data.get("userId", "") if isinstance(job.data, dict) else "",
-                job.reason or "",
+                short(job.reason or ""),
             )
             for job in page.jobs
         ],

@@ -12,7 +12,7 @@ from ..api import calls
 from ..api.client import ApiError, Client
 from ..api.messages import Cancelled, JobDetail, RequeueRequest, RequeueResult
 from . import exits
-from .output import Json, connect, note, plain, print_json, say, since_ms, table
+from .output import Json, connect, note, plain, print_json, say, short, since_ms, table
 
 app = typer.Typer(help="List, show, cancel, promote and requeue jobs.", no_args_is_help=True, add_completion=False)
 
@@ -50,7 +50,7 @@ def list_jobs(
                 job.attempts,
                 since_ms(job.timestamps.finished or job.timestamps.created),
                 _payload(job, "userId"),
-                job.reason or "",
+                short(job.reason or ""),
             )
             for job in page.jobs
         ],

@@ -85,6 +85,11 @@ def _console() -> Console:
     return Console(width=None if bounded else _UNBOUNDED, markup=False, highlight=False, emoji=False)
 
 
+def short(text: str, most: int = 160) -> str:
+    """What of a long reason fits into a table; the record itself has all of it."""
+    return text if len(text) <= most else f"{text[: most - 1]}…"
+
+
 def age(seconds: float | None) -> str:
     """A duration as people say it: 40ms, 1.4s, 12s, 3m05s, 2h10m, 4d."""
     if seconds is None:

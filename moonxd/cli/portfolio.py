@@ -12,7 +12,7 @@ import typer
 from ..api import calls
 from ..api.calls import Call
 from ..api.wallets import HistoryReply, HoldingView, PortfolioView
-from .output import Json, age, connect, note, print_json, say, table, usd
+from .output import Json, age, connect, note, print_json, say, short, table, usd
 
 
 def portfolio(
@@ -76,7 +76,7 @@ def _show(view: PortfolioView, *, with_spam: bool) -> None:
     status = f", {view.sync_status}" if view.sync_status else ""
     say(f"{view.wallet} of {view.user_id}: {usd(view.total_value_usd)} ({synced}{status})")
     if view.last_error:
-        note(f"the last sync failed: {view.last_error}")
+        note(f"the last sync failed: {short(view.last_error, 300)}")
     shown = [holding for holding in view.holdings if with_spam or not holding.is_spam]
     table(
         ("CHAIN", "TOKEN", "AMOUNT", "PRICE", "VALUE", "ADDRESS"),

@@ -13,7 +13,7 @@ from ..api import stats as calls
 from ..api.calls import Call
 from ..api.stats import BridgesReply, BridgeView, ChainsReply, ChainView, CollectorView, OverviewReply, Series
 from .duration import parse_duration
-from .output import Json, age, connect, note, print_json, say, since_ms, table
+from .output import Json, age, connect, note, print_json, say, short, since_ms, table
 
 app = typer.Typer(help="How chains and bridges do.", add_completion=False)
 
@@ -130,7 +130,7 @@ def _chain(row: ChainView) -> tuple[object, ...]:
         age(best),
         row.reorgs,
         since_ms(row.measured_at_ms),
-        row.error or row.reason or "",
+        short(row.error or row.reason or ""),
     )
 
 
@@ -154,14 +154,14 @@ def _bridge(row: BridgeView) -> tuple[object, ...]:
         age(row.quoted_s),
         since_ms(row.measured_at_ms),
         row.outcome,
-        row.error or row.reason or "",
+        short(row.error or row.reason or ""),
     )
 
 
 def _collector(one: CollectorView) -> tuple[object, ...]:
     state = "running" if one.is_running else one.outcome or "waiting"
     ahead = None if one.next_at is None else max(0.0, one.next_at - time.time())
-    error = one.error or ""
+    error = short(one.error or "")
     return (one.name, state if one.is_ours else "elsewhere", one.rounds, one.missed, age(one.took_s), age(ahead), error)
 
 

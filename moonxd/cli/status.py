@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from ..api import calls
 from ..api.schema import Snapshot
-from .output import Json, age, connect, print_json, say, size, table
-
-#: Letters of a reason in a table.
-_REASON = 160
+from .output import Json, age, connect, print_json, say, short, size, table
 
 
 def status(json: Json = False) -> None:
@@ -56,17 +53,12 @@ def _show(snapshot: Snapshot) -> None:
         table(
             ("FAILED", "AGO", "TRY", "REASON"),
             [
-                (failure.job_id, age(snapshot.at - failure.at), failure.attempt, _short(failure.reason))
+                (failure.job_id, age(snapshot.at - failure.at), failure.attempt, short(failure.reason))
                 for failure in snapshot.failures[:10]
             ],
             right=("AGO", "TRY"),
         )
     _children(snapshot)
-
-
-def _short(reason: str) -> str:
-    """`jobs show` has all of it."""
-    return reason if len(reason) <= _REASON else f"{reason[: _REASON - 1]}…"
 
 
 def _silent(what: str, away: tuple[str, ...]) -> str:

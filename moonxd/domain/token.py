@@ -61,6 +61,8 @@ class ChainFailure(msgspec.Struct, frozen=True):
     reason: str
     #: False when trying again cannot help (a refused key, a wrong chain id).
     transient: bool = True
+    #: Seconds until it makes sense to ask again, when that is known: its breaker is open, its limit used up.
+    retry_after: float | None = None
 
 
 class Price(msgspec.Struct, frozen=True):

@@ -65,7 +65,7 @@ async def _fetch(
         except trio.TooSlowError:
             results[chain_id] = ChainFailure(chain_id, f"no answer within {env.chain_timeout_s:g} s")
         except Transient as error:
-            results[chain_id] = ChainFailure(chain_id, str(error))
+            results[chain_id] = ChainFailure(chain_id, str(error), retry_after=error.retry_after)
         except Permanent as error:
             results[chain_id] = ChainFailure(chain_id, str(error), transient=False)
 
@@ -82,7 +82,11 @@ async def _fetch(
 def _no_chain(failures: Sequence[ChainFailure]) -> Transient:
     # Even a refused key is worth a retry: the operator mends it, the payload is not at fault.
     reasons = "; ".join(f"{CHAINS[failure.chain_id].slug}: {failure.reason}" for failure in failures)
-    return Transient(f"no chain could be read ({reasons})")
+    waits = [failure.retry_after for failure in failures if failure.transient]
+    # An attempt while all breakers are open is a wasted one.
+    known = [wait for wait in waits if wait is not None]
+    soonest = min(known) if known and len(known) == len(waits) else None
+    return Transient(f"no chain could be read ({reasons})", retry_after=soonest)
 
 
 def _audit(snapshots: Sequence[ChainSnapshot], failures: Sequence[ChainFailure]) -> dict[str, Any]:

@@ -1,16 +1,32 @@
-"""Kafka as the configuration describes it."""
+"""Kafka as the configuration describes it; what runs on it runs as long as the process's asyncio island lives."""
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
+from typing import TypeVar
 
 from ..adapters.island.kafka.feed import open_kafka_feed
 from ..adapters.island.kafka.settings import KafkaSettings
 from ..adapters.island.kafka.sink import open_kafka_sink
 from ..adapters.island.kafka.topic import open_kafka_topic
 from ..adapters.island.loop import Island
+from ..adapters.island.shared import SharedIsland
 from ..config import Config
 from ..ports import Feed, Sink, Topic
+
+T = TypeVar("T")
+#: Runs work with a maker of clients.
+With = Callable[[Callable[[Callable[[], AbstractAsyncContextManager[T]]], Awaitable[None]]], Awaitable[None]]
+
+
+def sinks(config: Config, island: SharedIsland) -> With[Sink]:
+    return lambda work: island.alongside(lambda current: work(partial(open_sink, config, current)))
+
+
+def feeds(config: Config, island: SharedIsland) -> With[Feed]:
+    return lambda work: island.alongside(lambda current: work(partial(open_feed, config, current)))
 
 
 def kafka_settings(config: Config) -> KafkaSettings:

@@ -10,10 +10,15 @@ from collections.abc import Iterator
 from pathlib import Path
 from statistics import median
 
+import pytest
+
 from moonxd import ports
 from moonxd.version import VERSION
 from tests.architecture.source import modules, tree
 from tests.services import ROOT
+
+# Parsed once, by whichever worker has them.
+pytestmark = pytest.mark.xdist_group("sources")
 
 LONGEST_FILE = 400
 LONGEST_FUNCTION = 60

@@ -7,8 +7,13 @@ import re
 import sys
 from fnmatch import fnmatchcase
 
+import pytest
+
 from tests.architecture.source import foreign_imports, modules, tree
 from tests.services import ROOT
+
+# Parsed once, by whichever worker has them.
+pytestmark = pytest.mark.xdist_group("sources")
 
 EVERYWHERE = ("*",)
 WITH_A_LOOP = (

@@ -10,10 +10,12 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import psycopg
 import pytest
 import trio
+from pymongo import MongoClient
 from trio_websocket import open_websocket_url
 
 from moonxd.api import calls
@@ -182,6 +184,27 @@ def test_the_signature_checks_of_the_live_feed_are_inside(bundle: Bundle) -> Non
             return str(await page.get_message())
 
     assert json.loads(trio.run(join))["type"] == "joined"
+
+
+@pytest.mark.mongo
+def test_statistics_are_collected_and_kept_in_mongodb(bundle: Bundle, mongo_uri: str) -> None:
+    env_file = bundle.home / "simulator.env"
+    bundle.start("simulate", "--env-file", str(env_file))
+    until(env_file.exists, "the simulator listens", 30)
+    simulated = dict(line.split("=", 1) for line in env_file.read_text("utf-8").splitlines())
+    often = {
+        f"{name}_INTERVAL": "*/3 * * * * *" for name in ("CHAIN_PERFORMANCE", "BRIDGE_LATENCY", "STATS_COLLECTION")
+    }
+    bundle.serve(**simulated, **often, MONGODB_URI=mongo_uri)
+
+    def shown() -> bool:
+        found = json.loads(bundle.run("stats", "overview", "--json").stdout)
+        return found["status"] == "healthy" and len(found["chains"]) == 6 and len(found["bridges"]) >= 2
+
+    until(shown, "an overview is there", 60, lambda: bundle.log("serve"))
+    assert "ethereum" in bundle.run("stats", "chains").stdout
+    with MongoClient[dict[str, Any]](mongo_uri) as client:
+        until(lambda: client.get_default_database()["chainstats"].count_documents({}) == 6, "its readers have it", 30)
 
 
 def as_url(dsn: str) -> str:

@@ -202,6 +202,9 @@ def test_what_leaves_is_mirrored_heard_and_sent_again(
     counted = asked(daemon, "events", "replay", "--from", "1h", "--dry-run", "--type", "portfolio.*")
     assert counted == {"matched": 2, "sent": 0}
     assert "add --yes" in cli(daemon, "events", "replay", "--from", "1h", code=2)
+    of_syncs = asked(daemon, "events", "replay", "--from", "1h", "--topic", "sync.events", "--dry-run")
+    assert of_syncs == {"matched": 6, "sent": 0}
+    assert asked(daemon, "events", "replay", "--from", "2h", "--to", "1h", "--dry-run")["matched"] == 0
     assert "2 of 2 events sent again" in cli(
         daemon, "events", "replay", "--from", "1h", "--type", "portfolio.*", "--yes"
     )

@@ -8,7 +8,7 @@ import pytest
 import typer
 
 from moonxd.cli.duration import parse_duration
-from moonxd.cli.output import age, plain, usd
+from moonxd.cli.output import age, plain, short, usd
 
 
 @pytest.mark.parametrize(
@@ -57,3 +57,8 @@ def test_durations(text: str, seconds: float) -> None:
 def test_other_durations_are_usage_errors(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="write 90"):
         parse_duration(text)
+
+
+def test_a_long_reason_is_cut_where_a_table_shows_it() -> None:
+    assert short("no chain could be read") == "no chain could be read"
+    assert short("a" * 200) == "a" * 159 + "…"

@@ -184,6 +184,21 @@ def test_the_api_on_loopback(start_daemon: StartDaemon, simulator: SimulatorProc
     assert TOKEN not in daemon.log()
 
 
+def test_the_api_on_other_addresses(start_daemon: StartDaemon, simulator: SimulatorProcess) -> None:
+    port = free_port()
+    listen = {"MOONXD_HTTP__LISTEN": f"0.0.0.0:{port}", "MOONXD_HTTP__TOKEN": TOKEN}
+    daemon = start_daemon({**simulator.env, **listen})
+    base, bearer = f"http://127.0.0.1:{port}", {"Authorization": f"Bearer {TOKEN}"}
+    for path in ("/health", "/health/live", "/health/ready", "/metrics"):
+        assert httpx.get(base + path).status_code == 200, path
+    assert httpx.get(f"{base}/jobs").status_code == 401
+    assert httpx.get(f"{base}/jobs", headers=bearer).status_code == 200
+    assert httpx.post(f"{base}/workers/pause", json={}, headers=bearer).status_code == 200
+    snapshot = daemon.snapshot()
+    assert snapshot is not None
+    assert snapshot.queue.is_paused
+
+
 def test_other_addresses_need_a_token(tmp_path: Path) -> None:
     ended = subprocess.run(
         [sys.executable, "-m", "moonxd", "serve", "--listen", "0.0.0.0:0", "--state-dir", str(tmp_path)],

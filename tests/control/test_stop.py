@@ -18,6 +18,7 @@ from moonxd.api.client import ApiError, Client, DaemonUnreachable
 from moonxd.api.schema import Delta, Failure, Snapshot, apply
 from moonxd.control.connections import MAX_CONNECTIONS
 from moonxd.control.feed import Feed
+from moonxd.control.gate import Gate
 from moonxd.control.server import MAX_VIEWERS, ControlPlane, serve_control
 from moonxd.control.socket import tcp_listeners, unix_listener
 from tests.control.harness import PICTURE, Bench, in_thread, queue_on, serving
@@ -25,6 +26,8 @@ from tests.services.redis import until
 
 #: For scheduling on a busy machine.
 SLACK_S = 1.5
+
+TOKEN = "correct-horse-battery"
 
 
 class BigPictures:
@@ -195,14 +198,16 @@ async def test_client_of_a_stopped_daemon_is_told(redis_url: str, socket_path: P
 async def test_tcp_serves_this_machine_but_no_web_page(redis_url: str) -> None:
     async with queue_on(redis_url) as queue, trio.open_nursery() as nursery:
         bench = Bench(queue)
+        deps = dataclasses.replace(bench.deps(), gate=Gate(TOKEN))
         stop = trio.Event()
         (listener,) = await tcp_listeners("127.0.0.1:0")
         port = listener.socket.getsockname()[1]
-        await nursery.start(partial(serve_control, ControlPlane(bench.deps()), [listener], stop, grace=1))
+        await nursery.start(partial(serve_control, ControlPlane(deps), [listener], stop, grace=1))
 
         def ask(method: str, path: str, **headers: str) -> int:
             with httpx.Client(trust_env=False) as client:
-                return client.request(method, f"http://127.0.0.1:{port}{path}", headers=headers).status_code
+                shown = headers | {"authorization": f"Bearer {TOKEN}"}
+                return client.request(method, f"http://127.0.0.1:{port}{path}", headers=shown).status_code
 
         in_background = partial(trio.to_thread.run_sync, abandon_on_cancel=True)
         assert await in_background(partial(ask, "GET", "/health")) == 200

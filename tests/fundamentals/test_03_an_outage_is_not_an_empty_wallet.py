@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from trio.testing import MockClock
 
+from moonxd.domain.errors import Transient
 from moonxd.domain.job import Completed, Failed, Retry
 
 from .house import ALICE, House
@@ -40,6 +41,21 @@ async def test_all_chains_away_is_a_failure_that_is_tried_again(clock: MockClock
         assert await house.holdings() == before
 
     assert isinstance(await house.ended(job_id), Completed), "the next attempt finds them back"
+
+
+async def test_no_attempt_is_spent_while_every_breaker_is_open(clock: MockClock, house: House) -> None:
+    """The soonest chain that may be asked again decides; one that says nothing is worth the usual backoff."""
+    with house.outage(house.ethereum, house.base):
+        house.ethereum.trouble = Transient("its breaker is open", retry_after=40.0)
+        house.base.trouble = Transient("its breaker is open", retry_after=25.0)
+        outcome = await house.settled(await house.enqueue())
+        assert isinstance(outcome, Retry)
+        assert outcome.delay_ms == 25_000
+
+        house.base.trouble = Transient("base does not answer")
+        outcome = await house.settled(await house.enqueue(user="bob"))
+        assert isinstance(outcome, Retry)
+        assert outcome.delay_ms == 5000
 
 
 async def test_an_outage_that_outlives_all_attempts_is_a_dead_letter(clock: MockClock, house: House) -> None:

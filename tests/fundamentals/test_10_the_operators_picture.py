@@ -27,8 +27,10 @@ class Ledger:
     """Its sign of life: quick, refused, or none at all."""
 
     how = "well"
+    asked = 0
 
     async def ping(self) -> None:
+        self.asked += 1
         await trio.lowlevel.checkpoint()
         if self.how == "refused":
             raise Transient("PostgreSQL cannot be reached")
@@ -128,9 +130,15 @@ async def _changes(feed: Feed) -> AsyncGenerator[Snapshot | Delta]:
 
 
 async def test_a_database_that_is_away_is_in_the_picture(clock: MockClock, sampler: Sampler, ledger: Ledger) -> None:
-    assert (await sampler.sample()).daemon.away == ()
-    for how in ("refused", "silent"):
-        ledger.how = how
+    async with trio.open_nursery() as nursery:
+        await nursery.start(lambda task_status: sampler.run(task_status.started))
+        assert (await sampler.sample()).daemon.away == ()
+        ledger.how = "refused"
         assert (await sampler.sample()).daemon.away == ("database",)
         ledger.how = "well"
         assert (await sampler.sample()).daemon.away == ()
+        ledger.how = "silent"
+        for _ in range(3):
+            assert (await sampler.sample()).daemon.away == ("database",)
+        assert ledger.asked == 4, "a question that nobody answers is not asked again"
+        nursery.cancel_scope.cancel()

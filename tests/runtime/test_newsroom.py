@@ -85,7 +85,7 @@ def archive(ledger: Absent) -> Kept:
 
 
 def newsroom(archive: Kept, ledger: Absent, clock: Clock | None = None) -> Newsroom:
-    return Newsroom(archive, ledger, clock or Clock(), Thresholds(), version="1")
+    return Newsroom(archive, ledger, clock or Clock(), Thresholds(), version="1", term=lambda: 1)
 
 
 async def test_what_changed_is_told_before_all_of_it_is_kept(archive: Kept, ledger: Absent) -> None:

@@ -164,6 +164,7 @@ def test_a_provider_that_fails_is_told_and_comes_back(start_daemon: StartDaemon,
     assert collectors(daemon)["bridge_latency"].outcome == "partial"
 
 
+@pytest.mark.timeout(300)
 def test_a_chain_that_stands_still_is_told_and_recovers(start_daemon: StartDaemon, simulator: SimulatorProcess) -> None:
     environ = {key: value for key, value in simulator.env.items() if not key.endswith("_WS_URL")}
     daemon = start_daemon({**environ, **FAST, "CHAIN_PERFORMANCE_INTERVAL": "*/2 * * * * *"})
@@ -184,6 +185,7 @@ def test_a_chain_that_stands_still_is_told_and_recovers(start_daemon: StartDaemo
 
 
 @pytest.mark.anvil
+@pytest.mark.timeout(400)
 def test_a_node_that_is_paused_makes_its_chain_unhealthy_until_it_goes_on(
     start_daemon: StartDaemon, simulator: SimulatorProcess, start_anvil: Callable[..., AnvilChain]
 ) -> None:
@@ -209,7 +211,7 @@ def test_a_node_that_is_paused_makes_its_chain_unhealthy_until_it_goes_on(
 
 
 def test_what_a_metered_key_costs_is_shown(start_daemon: StartDaemon, start_simulator: Callable[..., Any]) -> None:
-    simulator = start_simulator("--alchemy", "key-of-the-tests")
+    simulator = start_simulator("--alchemy-key", "key-of-the-tests")
     environ = {key: value for key, value in simulator.env.items() if not key.endswith(("_RPC_URL", "_WS_URL"))}
     daemon = start_daemon({**environ, **FAST, "MOONXD_STATS__USE_ALCHEMY": "true"})
     until(lambda: len(overview(daemon).chains) == len(CHAINS), "chains were looked at", 60)
@@ -218,7 +220,7 @@ def test_what_a_metered_key_costs_is_shown(start_daemon: StartDaemon, start_simu
     assert "key-of-the-tests" not in json.dumps(costs)
     assert f"cost: {costs[-1]}" in cli(daemon, "stats", "overview").stdout
     spent, budget = (int(word) for word in costs[-1].split() if word.isdigit())
-    assert spent <= budget == 50_000
+    assert 0 < spent <= budget < 30_000_000 * 0.05 / 30
 
 
 def test_a_restart_and_a_reload_keep_what_is_known(start_daemon: StartDaemon, simulator: SimulatorProcess) -> None:
@@ -248,15 +250,18 @@ def _breakers(daemon: DaemonProcess) -> Any:
 
 
 @pytest.mark.redis
+@pytest.mark.mongo
 @pytest.mark.chaos
+@pytest.mark.timeout(240)
 def test_one_of_two_daemons_collects_and_the_other_takes_over(
-    start_daemon: StartDaemon, simulator: SimulatorProcess, start_redis: Callable[..., RedisServer]
+    start_daemon: StartDaemon, simulator: SimulatorProcess, start_redis: Callable[..., RedisServer], mongo_uri: str
 ) -> None:
-    environ = {**simulator.env, **FAST, "REDIS_URL": start_redis().url}
+    environ = {**simulator.env, **FAST, "REDIS_URL": start_redis().url, "MONGODB_URI": mongo_uri}
     north, south = (start_daemon({**environ, "MOONXD_DAEMON__WORKER_NAME": name}) for name in ("north", "south"))
     until(lambda: rounds(north, "chain_performance") >= 3, "the first one collects")
     assert rounds(south, "chain_performance") == 0
     assert not collectors(south)["chain_performance"].is_ours
+    until(lambda: is_complete(south), "it shows what the other one found")
     assert "elsewhere" in cli(south, "stats", "overview").stdout
     north.kill()
     died = time.monotonic()

@@ -57,6 +57,7 @@ def test_without_mongodb_they_are_in_a_file(start_daemon: StartDaemon, simulator
 
 @pytest.mark.mongo
 @pytest.mark.chaos
+@pytest.mark.timeout(300)
 def test_a_mongodb_that_is_killed_stops_nothing_and_gets_what_it_missed(
     start_daemon: StartDaemon, simulator: SimulatorProcess, start_mongo: Callable[..., MongoServer]
 ) -> None:

@@ -14,6 +14,7 @@ from moonxd.api import calls
 from moonxd.api.client import ApiError, Client
 from moonxd.api.messages import JobDetail
 from moonxd.domain.job import JobState
+from tests.runtime.test_daemon_breakers import metrics
 from tests.services.daemon import DaemonProcess, StartDaemon, until
 from tests.services.simulator import SimulatorProcess
 
@@ -62,6 +63,7 @@ def test_of_ten_requests_five_run_now_and_five_when_the_window_frees(
             assert job.timestamps.due is not None
             assert 880 < job.timestamps.due / 1000 - asked < 930
             assert job.attempts == 0
+        assert "rate_limit_exceeded_total 5.0" in metrics(daemon)
         with pytest.raises(ApiError, match="has used up the syncs of this window") as refused:
             daemon.enqueue(wallet(50), "eve")
         assert refused.value.status == 429

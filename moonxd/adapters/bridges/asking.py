@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any, NamedTuple
 
 import msgspec
 
-from ...domain.bridge import Sight
+from ...domain.bridge import Route, Sight
 from ...domain.errors import Transient
 from ...domain.stats import Probe
 from ...domain.text import clean_text
@@ -35,6 +35,12 @@ _UNANSWERABLE = (400, 404, 409, 422)
 
 class NoQuote(Exception):
     """An answer that is fine and says that there is no quote; the message is why."""
+
+
+def not_served(route: Route, served: Collection[int] | None, host: str) -> Sight | None:
+    """What there is to say without asking, when one end of `route` is not among the chains; None or none: ask."""
+    lacking = [end.chain.slug for end in (route.sent, route.received) if served and end.chain.id not in served]
+    return Sight(outcome=Probe.NO_ROUTE, error=f"{host} does not serve {lacking[0]} now") if lacking else None
 
 
 class Answer(NamedTuple):

@@ -8,11 +8,10 @@ from urllib.parse import urlencode
 
 from ...domain.breakers import Breakers
 from ...domain.bridge import ASKING_ADDRESS, Route, Sight
-from ...domain.stats import Probe
 from ..rpc import Endpoint, Transport
 from ..rpc.errors import Garbage
 from ..upstream import Kept, Manners, Upstream
-from .asking import Asker, seconds
+from .asking import Asker, not_served, seconds
 
 #: Somewhat less than they grant: what is left is for others behind the same address.
 KEYLESS = (180, 7200.0)
@@ -47,10 +46,9 @@ class LiFi:
 
     async def quote(self, route: Route) -> Sight:
         """See ports.BridgeProbe."""
-        served = await self._chains.get()
-        lacking = [end.chain.slug for end in (route.sent, route.received) if served and end.chain.id not in served]
-        if lacking:
-            return Sight(outcome=Probe.NO_ROUTE, error=f"{self._endpoint.host} does not serve {lacking[0]} now")
+        unserved = not_served(route, await self._chains.get(), self._endpoint.host)
+        if unserved is not None:
+            return unserved
         query = {
             "fromChain": route.sent.chain.id,
             "toChain": route.received.chain.id,

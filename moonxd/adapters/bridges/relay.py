@@ -9,11 +9,10 @@ import msgspec
 
 from ...domain.breakers import Breakers
 from ...domain.bridge import ASKING_ADDRESS, Route, Sight
-from ...domain.stats import Probe
 from ..rpc import Endpoint, Transport
 from ..rpc.errors import Garbage
 from ..upstream import Kept, Manners, Upstream
-from .asking import Asker, seconds
+from .asking import Asker, not_served, seconds
 
 _GRANTED = (40, 60.0)
 #: It switches chains off while they are in trouble: this is looked at more often than it changes.
@@ -47,10 +46,9 @@ class Relay:
 
     async def quote(self, route: Route) -> Sight:
         """See ports.BridgeProbe."""
-        served = await self._open.get()
-        lacking = [end.chain.slug for end in (route.sent, route.received) if served and end.chain.id not in served]
-        if lacking:
-            return Sight(outcome=Probe.NO_ROUTE, error=f"{self._base.host} does not serve {lacking[0]} now")
+        unserved = not_served(route, await self._open.get(), self._base.host)
+        if unserved is not None:
+            return unserved
         question = {
             "user": ASKING_ADDRESS,
             "originChainId": route.sent.chain.id,

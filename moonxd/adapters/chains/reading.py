@@ -15,6 +15,7 @@ from ...domain.breaker import Policy, Verdict
 from ...domain.breakers import Breakers, View
 from ...domain.chain import Chain
 from ...domain.errors import MoonxdError, Permanent, Transient
+from ...log import log_once_per
 from ..rpc import RpcClient
 from ..rpc.errors import FAILURES, EndpointError, Garbage, KeyRefused, RateLimited, Refused, TooLarge
 from .hedge import Lane
@@ -173,11 +174,16 @@ class Endpoints:
                 late = trio.current_time() + wait >= trio.current_effective_deadline()
                 if number == self._retries or late or wait > WAIT_MAX_S:
                     raise
-                logger.info(
+                # A line a minute and chain: while it is away every job meets that.
+                log_once_per(
+                    60.0,
+                    logger,
+                    logging.INFO,
                     "%s could not be read, trying again in %.1f s: %s",
                     self.chain.slug,
                     wait,
                     error,
+                    key=("reading", self.chain.slug),
                     extra={"chain": self.chain.slug, "attempt": number + 1},
                 )
                 await trio.sleep(wait)
