@@ -73,9 +73,9 @@ class Plan:
     queue: str
     keep: Retention
     places: Mapping[str, str]
-    claims: Callable[[], Iterable[Claim]] = tuple
+    claims: Callable[[], Iterable[Claim]] | None = None
     since: float | None = None
-    #: Whether a daemon works, and after how many seconds without a word it gives an operation up.
+    #: Whether somebody works on the queue, and after how many seconds without a word it gives an operation up.
     is_live: bool = False
     grace_s: float = 0.0
     looks: int = 3
@@ -170,11 +170,13 @@ class _Look:
 
     async def _rows(self) -> None:
         after: UUID | None = None
-        since = None if self._plan.since is None else self._plan.since - SLACK_S
+        # A claimed job may be older than what is asked for.
+        is_all = self._plan.since is None or self._plan.claims is not None
+        since = None if is_all else (self._plan.since or 0.0) - SLACK_S
         while page := await self._stores.records.rows(after, PAGE, since=since):
             after = page[-1].id
             self.read["operations"] += len(page)
-            await self._put(entry for row in page for entry in facts.row_entries(row))
+            await self._put(entry for row in page for entry in facts.row_entries(row, self._plan.queue))
         last: Page | None = None
         while letters := await self._stores.records.letters(self._plan.queue, limit=PAGE, after=last):
             last = Page(letters[-1].failed_at, letters[-1].job_id)
@@ -221,7 +223,7 @@ class _Look:
         self._begins |= {(name, one.partition): facts.sequence_of(one) or 0 for one in cut}
 
     async def _claims(self) -> None:
-        claims = iter(self._plan.claims())
+        claims = iter(self._plan.claims() if self._plan.claims is not None else ())
         while page := list(islice(claims, PAGE)):
             self.read["claimed jobs"] += len(page)
             await self._put(facts.claim_entries(page))
@@ -245,7 +247,7 @@ class _Look:
         asked: dict[str, None] = {}
         for key, found in groups.items():
             if key[0] == "o":
-                asked.update(dict.fromkeys(open_jobs(key, found)))
+                asked.update(dict.fromkeys(open_jobs(key, found, self._plan.queue)))
             elif key[0] == "j":
                 asked.update(dict.fromkeys(unknown_jobs(key, found, self._plan.queue)))
         states: States = {}

@@ -8,7 +8,7 @@ import sys
 from .adapters.processes import ChildProcess
 from .adapters.redis.client import Redis
 from .adapters.redis.embedded import socket_path_for
-from .adapters.redis.fleet import RedisFleet
+from .adapters.redis.fleet import RedisFleet, fleet_prefix
 from .bundle import command
 from .config import Config
 from .config.jobs import backoff_of
@@ -45,4 +45,4 @@ def cores() -> int:
 
 def open_fleet(redis: Redis, config: Config) -> Fleet:
     """The workers of our queue, wherever they run."""
-    return RedisFleet(redis, f"{config.redis.key_prefix}fleet:{config.queue.prefix}:{config.queue.name}:")
+    return RedisFleet(redis, fleet_prefix(config.redis.key_prefix, config.queue.prefix, config.queue.name))

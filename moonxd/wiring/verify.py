@@ -7,8 +7,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from functools import partial
 
 from ..adapters.bullmq.queue import BullQueue
-from ..adapters.redis.client import RedisSettings, open_redis
+from ..adapters.redis.client import Redis, RedisSettings, open_redis
 from ..adapters.redis.embedded import InUse, embedded_redis, socket_path_for
+from ..adapters.redis.fleet import RedisFleet, fleet_prefix
 from ..adapters.scratch import open_scratch
 from ..api.schema import Daemon as Identity
 from ..config import Config
@@ -33,14 +34,16 @@ async def run_verify(
     *,
     with_topics: bool,
     since: float | None,
-    claims: Callable[[], Iterable[Claim]],
-    is_live: bool,
+    claims: Callable[[], Iterable[Claim]] | None,
 ) -> Report:
     """Raises ConfigError when something configured is not there, Transient when it cannot be reached."""
     worker = config.worker
     async with AsyncExitStack() as opened:
         settings = await opened.enter_async_context(_redis(config))
-        stores = await _stores(config, opened, settings, with_topics=with_topics)
+        redis = await opened.enter_async_context(open_redis(settings))
+        await redis.wait_connected(REACH_S)
+        stores = await _stores(config, opened, redis, with_topics=with_topics)
+        fleet = RedisFleet(redis, fleet_prefix(config.redis.key_prefix, config.queue.prefix, config.queue.name))
         where = settings.where if config.redis.is_external else f"embedded in {config.state_dir}"
         places = {
             "queue": f"{config.queue.name} on Redis {where}",
@@ -53,7 +56,7 @@ async def run_verify(
             places=places,
             claims=claims,
             since=since,
-            is_live=is_live,
+            is_live=bool(await fleet.heartbeats()),
             grace_s=_ORPHAN_FACTOR * (worker.lock_s + worker.stalled_interval_s) + 2 * worker.janitor_interval_s,
         )
         return await verify(stores, plan)
@@ -61,11 +64,11 @@ async def run_verify(
 
 def assert_same(config: Config, daemon: Identity) -> None:
     """Raises ConfigError when the daemon that answers here works with other stores than `config` names."""
-    ours = (ledger_name(config), "another Redis" if config.redis.is_external else "embedded")
-    if daemon.database != ours[0] or (daemon.redis == "embedded") == config.redis.is_external:
+    ledger, redis = ledger_name(config), redis_settings(config).where if config.redis.is_external else "embedded"
+    if (daemon.database, daemon.redis) != (ledger, redis):
         raise ConfigError(
             f"the daemon here works with the ledger {daemon.database} and Redis {daemon.redis}, this configuration "
-            f"with {ours[0]} and {ours[1]}: give verify the daemon's own configuration"
+            f"with {ledger} and {redis}: give verify the daemon's own configuration"
         )
 
 
@@ -89,9 +92,7 @@ async def _redis(config: Config) -> AsyncIterator[RedisSettings]:
             yield server.settings
 
 
-async def _stores(config: Config, opened: AsyncExitStack, settings: RedisSettings, *, with_topics: bool) -> Stores:
-    redis = await opened.enter_async_context(open_redis(settings))
-    await redis.wait_connected(REACH_S)
+async def _stores(config: Config, opened: AsyncExitStack, redis: Redis, *, with_topics: bool) -> Stores:
     queue = BullQueue(
         redis, config.queue.name, prefix=config.queue.prefix, worker_name="verify", defaults=job_defaults(config)
     )

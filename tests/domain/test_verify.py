@@ -133,7 +133,7 @@ def records_of(stored: list[StoredEvent]) -> list[Fact]:
 
 def judged(given: list[Fact], state: JobState | None = None, **changes: Any) -> set[str]:
     values: dict[str, Any] = {"queue": "q", "now": 3.0, "outbox": Standing(), "topics": {"t": None}, **changes}
-    states = dict.fromkeys(open_jobs(KEY, given), None if state is None else (state, JOB.timestamp))
+    states = dict.fromkeys(open_jobs(KEY, given, "q"), None if state is None else (state, JOB.timestamp))
     return {finding.kind for finding in judge_operation(KEY, given, states, Scope(**values))}
 
 
@@ -310,3 +310,12 @@ def test_a_tally_keeps_so_many_and_counts_all() -> None:
         ("unpublished", 1, 1),
     ]
     assert all(kind.title and kind.advice for kind in KINDS.values())
+
+
+def test_another_queue_on_the_same_ledger_is_left_alone() -> None:
+    """Its jobs are in a queue that nobody asked for here; its story is judged all the same."""
+    lived = life(["retry"])
+    given: list[Fact] = [row_of(lived.events, queue="other"), *told_of(lived.stored())]
+    assert judged(given, None, topics=None) == set()
+    row = row_of(life(["complete"]).events, queue="other")
+    assert [key for key, _ in facts.row_entries(row, "q")] == [KEY]

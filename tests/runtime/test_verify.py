@@ -51,7 +51,15 @@ class Stage:
     broker: Broker | None = None
 
     async def look(self, claims: tuple[Claim, ...] = (), **given: Any) -> Report:
-        plan = Plan(queue="mixed", keep=Retention(), places={}, claims=lambda: claims, looks=2, pause_s=0.05, **given)
+        plan = Plan(
+            queue="mixed",
+            keep=Retention(),
+            places={},
+            claims=(lambda: claims) if claims else None,
+            looks=2,
+            pause_s=0.05,
+            **given,
+        )
         async with open_scratch(4) as scratch:
             stores = Stores(queue=self.site.queue, records=self.records, scratch=scratch)
             if self.broker is not None:

@@ -27,6 +27,11 @@ _ANSWER_S = 10
 _encode = msgspec.json.Encoder().encode
 
 
+def fleet_prefix(key_prefix: str, queue_prefix: str, queue: str) -> str:
+    """What the keys of a queue's workers begin with."""
+    return f"{key_prefix}fleet:{queue_prefix}:{queue}:"
+
+
 class RedisFleet:
     """Implements ports.Fleet. `prefix` is shared by all workers of a queue and by nobody else."""
 

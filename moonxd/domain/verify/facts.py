@@ -157,10 +157,11 @@ def of_row(operation: Operation, created_at: float, updated_at: float, lease_unt
     )
 
 
-def row_entries(row: Row) -> Iterator[Entry]:
+def row_entries(row: Row, queue: str) -> Iterator[Entry]:
+    """Another queue on the same ledger has job ids of its own."""
     fact = _encode(row)
     yield operation_key(row.id), fact
-    if row.is_ours:
+    if row.queue == queue:
         yield job_key(whole_job(row.job_id, row.user_id, row.wallet_address)), fact
 
 

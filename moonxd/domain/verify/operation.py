@@ -85,13 +85,14 @@ class _Operation:
                 return None
         return None
 
-    @property
-    def job(self) -> str | None:
-        """The job in the queue that ought to end this operation."""
-        if self.row is not None:
-            return whole_job(self.row.job_id, self.row.user_id, self.row.wallet_address) if self.row.is_ours else None
-        said = self.queued
-        return None if said is None else whole_job(said.data.job_id, said.user_id, said.wallet_address)
+    def job_in(self, queue: str) -> str | None:
+        """The job in the queue that ought to end this operation; None: it is none of this queue's."""
+        row, said = self.row, self.queued
+        if row is not None:
+            return whole_job(row.job_id, row.user_id, row.wallet_address) if row.queue == queue else None
+        if said is None or said.data.queue != queue:
+            return None
+        return whole_job(said.data.job_id, said.user_id, said.wallet_address)
 
     @property
     def lacks_its_end(self) -> bool:
@@ -102,11 +103,12 @@ class _Operation:
         return Finding(kind, str(self.id), said, self.key)
 
 
-def open_jobs(key: str, facts: Sequence[Fact]) -> tuple[str, ...]:
+def open_jobs(key: str, facts: Sequence[Fact], queue: str) -> tuple[str, ...]:
     """The jobs of which the queue has to be asked before these facts can be judged."""
     one = _Operation(key, facts)
     is_open = one.row.status not in ENDED if one.row is not None else not one.has_letter and one.held is None
-    return (one.job,) if is_open and one.job is not None else ()
+    job = one.job_in(queue) if is_open else None
+    return () if job is None else (job,)
 
 
 def judge_operation(key: str, facts: Sequence[Fact], states: States, scope: Scope) -> Iterator[Finding]:
@@ -163,7 +165,7 @@ def _told(one: _Operation, scope: Scope) -> Iterator[Finding]:
 
 def _standing(one: _Operation, states: States, scope: Scope) -> Iterator[Finding]:
     """What has not ended needs somebody who ends it."""
-    row, job = one.row, one.job
+    row, job = one.row, one.job_in(scope.queue)
     if job is None:
         return
     state = states.get(job)
