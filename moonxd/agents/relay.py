@@ -30,6 +30,7 @@ from ..domain.errors import (
 )
 from ..domain.ledger import StoredEvent
 from ..domain.message import Message, message_of
+from ..domain.paging import next_rows
 from ..log import log_once_per
 from ..ports import Drain, Publication, Sink
 
@@ -184,18 +185,19 @@ class Relay:
             raise failure
 
     async def _read(self, drain: Drain, pages: Pages, scope: trio.CancelScope) -> None:
-        after = 0
+        after, rows = 0, self._page
         # Not `async with`: whoever reads the other end cancels us when it is closed, in place of what we raise.
         with scope, pages:
             while True:
                 asked = tuple(self._flushes)
-                page = await self._patiently(partial(drain.unpublished, after, self._page))
+                page = await self._patiently(partial(drain.unpublished, after, rows))
                 if page:
                     after = page[-1].position
                     self._in_flight += 1
                     await pages.send(page)
-                    if len(page) < self._page:
+                    if len(page) < rows:
                         await trio.sleep(LINGER_S)
+                    rows = next_rows(page, self._page)
                 elif asked and self._in_flight:
                     await trio.sleep(LINGER_S)
                 else:

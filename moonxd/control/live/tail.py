@@ -16,6 +16,7 @@ import trio
 from ...domain.errors import MoonxdError
 from ...domain.ledger import StoredEvent
 from ...domain.live import update_of
+from ...domain.paging import next_rows
 from ...ports import Outbox
 from .hub import Hub
 from .window import told
@@ -47,6 +48,7 @@ class Tail:
         self._nudged = trio.Event()
         #: Events up to here were told; None: nothing was read yet.
         self._position: int | None = None
+        self._rows = _PAGE
         self._unreadable = 0
 
     def nudge(self) -> None:
@@ -62,7 +64,7 @@ class Tail:
 
     async def _follow(self) -> None:
         """From the first client until the last one is gone for a while."""
-        self._position = None
+        self._position, self._rows = None, _PAGE
         pause = _RETRY_S[0]
         left_at = math.inf
         while True:
@@ -79,7 +81,8 @@ class Tail:
                 continue
             pause = _RETRY_S[0]
             await self._tell_all(page)
-            if len(page) < _PAGE:
+            rows, self._rows = self._rows, next_rows(page, _PAGE)
+            if len(page) < rows:
                 self._hub.ready.set()
                 await self._wait()
 
@@ -88,7 +91,7 @@ class Tail:
             begin = max(0, await self._outbox.newest() - self._keep)
             self._hub.window.restart(begin)
             self._position = begin
-        return await self._outbox.read(self._position, _PAGE)
+        return await self._outbox.read(self._position, self._rows)
 
     async def _tell_all(self, page: Sequence[StoredEvent]) -> None:
         number = size = 0
