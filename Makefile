@@ -10,8 +10,8 @@ KAFKA_STAMP := $(KAFKA_CACHE)/libs/.complete
 BINARY := dist/moonxd/moonxd
 SOURCES := $(shell find moonxd tui packaging -type f ! -path '*/__pycache__/*')
 PIP_INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps
-# Tests that share a server go to one worker; -n 2 because most of them wait, and CI has two cores.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+# Tests that share a server go to one worker; more workers than CI has cores because most of them wait.
+PYTEST := $(BIN)/python -m pytest -n 4 --dist loadgroup --durations 12
 
 .PHONY: setup demo test test-fast lint bench binary node kafka example schemas clean lock
 

@@ -83,7 +83,9 @@ def test_work_in_flight_is_no_fault(
         external["DATABASE_URL"] = request.getfixturevalue("postgres_dsn")
         external["REDIS_URL"] = request.getfixturevalue("redis_url")
         external["KAFKA_BROKERS"] = request.getfixturevalue("start_kafka")().address()
-    daemon = start_daemon({**simulator.env, **external, "MOONXD_QUEUE__REMOVE_ON_COMPLETE": "50"})
+    daemon = start_daemon(
+        {**simulator.env, **external, "MOONXD_QUEUE__REMOVE_ON_COMPLETE": "50", "PERIODIC_SYNC_ENABLED": "false"}
+    )
     # Some fail and are tried again meanwhile.
     simulator.turn({"*": {"latency_ms": 5}, "polygon": {"error_rate": 0.2}})
     jobs = enqueue(daemon, 300)

@@ -193,7 +193,7 @@ async def test_when_every_chain_fails_the_job_is_retried_then_dead(autojump_cloc
     world.base.answer = Permanent("wrong chain id")
     outcome = await world.run(make_job(made=0))
     assert isinstance(outcome, Retry)
-    assert outcome.delay_ms == 100
+    assert outcome.delay_ms == 1000, "as long as the one that asked for a rest wants"
     assert "ethereum: 429; base: wrong chain id" in outcome.reason
     assert await world.status() == "pending"
     outcome = await world.run(make_job(made=2))

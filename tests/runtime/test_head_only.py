@@ -103,4 +103,7 @@ def test_what_happens_once_for_all_happens_in_the_head(
         "moonxd_core_service_requests_total",
     ):
         assert all('worker="box-' not in sample for sample in samples(name)), samples(name)
-    assert [value for value in samples("moonxd_publisher_holding").values() if value] == [1.0]
+    until(
+        lambda: [value for value in samples("moonxd_publisher_holding").values() if value] == [1.0],
+        "one publishes, and says so at its next look",
+    )
