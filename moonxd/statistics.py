@@ -23,6 +23,7 @@ from .api.schema import Outbox
 from .api.stats import CollectorView
 from .config import Config
 from .config.cron import CronPattern
+from .config.outlets import Stats as Section
 from .control import deps
 from .domain.breakers import Breakers
 from .domain.service_health import of_age, of_answer, of_lag, of_state
@@ -42,6 +43,13 @@ log = logging.getLogger("moonxd.stats")
 
 #: When the daemon's own health is summed up: from memory, nothing is asked for it.
 HEALTH_CRON, HEALTH_TIMEOUT_S = "*/30 * * * * *", 5.0
+#: Every collector of stats/ by its name, and when it runs: its pattern, and the deadline of a round in seconds.
+COLLECTORS: dict[str, Callable[[Section], tuple[str, float]]] = {
+    ChainPerformance.name: lambda stats: (stats.chains_cron, stats.chains_timeout_s),
+    BridgeLatency.name: lambda stats: (stats.bridges_cron, stats.bridges_timeout_s),
+    OverviewOf.name: lambda stats: (stats.overview_cron, stats.overview_timeout_s),
+    ServiceHealthOf.name: lambda stats: (HEALTH_CRON, HEALTH_TIMEOUT_S),
+}
 #: An outbox whose oldest event waits for so long is degraded where nothing else is configured, and so many times that
 #: is unhealthy.
 SLOW_OUTBOX_S, BAD_OUTBOX = 60.0, 5
@@ -115,14 +123,9 @@ class Statistics:
         bridges = BridgeLatency(
             wiring.bridge_probes(config, transport, breakers), archive.bridges, timeout_s=section.bridges_timeout_s
         )
-        #: Every collector, its pattern and its deadline: what this daemon collects reads off here.
-        table: tuple[tuple[Collector, str, float], ...] = (
-            (chains, section.chains_cron, section.chains_timeout_s),
-            (bridges, section.bridges_cron, section.bridges_timeout_s),
-            (OverviewOf(archive.chains, archive.bridges), section.overview_cron, section.overview_timeout_s),
-            (ServiceHealthOf([self.parts]), HEALTH_CRON, HEALTH_TIMEOUT_S),
-        )
-        self._rounds = tuple(self._rounds_of(*line) for line in table)
+        overview, health = OverviewOf(archive.chains, archive.bridges), ServiceHealthOf([self.parts])
+        collectors: tuple[Collector, ...] = (chains, bridges, overview, health)
+        self._rounds = tuple(self._rounds_of(one, *COLLECTORS[one.name](section)) for one in collectors)
         self.desk = deps.Statistics(archive=archive, collectors=self.view, costs=wiring.cost_statement(config))
 
     def children(self) -> tuple[Child, ...]:

@@ -13,6 +13,7 @@ from statistics import median
 import pytest
 
 from moonxd import ports
+from moonxd.statistics import COLLECTORS
 from moonxd.version import VERSION
 from tests.architecture.source import modules, tree
 from tests.services import ROOT
@@ -93,3 +94,8 @@ def test_the_version_is_stated_once() -> None:
         if re.search(rf"(?i)version.{{0,8}}[\"']{re.escape(VERSION)}[\"']", file.read_text("utf-8"))
     ]
     assert stated == ["moonxd/version.py"]
+
+
+def test_every_file_of_statistics_is_a_line_in_the_table_of_collectors() -> None:
+    files = {path.stem for path in (ROOT / "moonxd" / "stats").glob("*.py")} - {"__init__"}
+    assert files == set(COLLECTORS)
