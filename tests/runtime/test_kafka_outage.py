@@ -19,8 +19,8 @@ from moonxd.adapters.island.loop import Island, open_island
 from moonxd.domain.errors import SinkBroken, Transient
 from moonxd.domain.message import Message
 from moonxd.ports import Topic
+from tests.services import free_port
 from tests.services.kafka import KafkaServer
-from tests.services.redis import _unused_port
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.chaos]
 
@@ -251,7 +251,7 @@ async def test_a_feed_outlives_its_broker(start_kafka: Start, island: Island) ->
 
 async def test_a_lost_acknowledgement_doubles_nothing(start_kafka: Start, island: Island) -> None:
     """The broker wrote the batch and its answer never came: the producer sends it again, the broker knows it."""
-    port = _unused_port()
+    port = free_port()
     server, topic = start_kafka(behind=port), name()
     cut = cuts = 0
 

@@ -7,6 +7,7 @@ A component that this machine cannot get makes its tests skip, unless MOONXD_REQ
 from __future__ import annotations
 
 import os
+import random
 import socket
 from pathlib import Path
 from typing import NoReturn
@@ -39,8 +40,25 @@ def missing(component: str, why: str) -> NoReturn:
     pytest.skip(f"{component}: {why}")
 
 
+#: Below the ephemeral range: a client that reconnects to a stopped server on an ephemeral port can meet itself.
+_PORTS = range(12_000, 32_000)
+#: Processes that run tests side by side, each with ports of its own; more of them share.
+_SHARES = 16
+_given: set[int] = set()
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """A port of 127.0.0.1 that nobody listens on, and that no other call here was or is given."""
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % _SHARES
+    ours = _PORTS[worker::_SHARES]
+    while True:
+        port = random.choice(ours)
+        if port in _given:
+            continue
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
+        _given.add(port)
         return port

@@ -29,7 +29,7 @@ from eth_abi import encode
 
 from moonxd.domain.chain import CHAINS, Chain
 from moonxd.domain.keccak import keccak256
-from tests.services import NODE_DIR, have, missing
+from tests.services import NODE_DIR, free_port, have, missing
 from tests.services.redis import die_with_parent
 
 MULTICALL3 = "0xca11bde05977b3631167028862be2a173976ca11"
@@ -111,7 +111,7 @@ class AnvilChain:
 
     def launch(self, port: int | None = None) -> None:
         """Start the process, on the main thread: it is to die with us. `await_ready` must follow."""
-        self.port = port or _unused_port()
+        self.port = port or free_port()
         self._process = subprocess.Popen(
             [*self._command, "--port", str(self.port)],
             env={**os.environ, "HOME": str(self._home)},
@@ -220,15 +220,6 @@ class AnvilChain:
             if receipt is not None:
                 return receipt
         raise RuntimeError(f"no receipt of {transaction}")
-
-
-def _unused_port() -> int:
-    # Below the ephemeral range, so that no client connection sits on it; and not another node of the same chain id.
-    while True:
-        port = random.randrange(12000, 32000)
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) != 0:
-                return port
 
 
 def _binary() -> Path:

