@@ -87,7 +87,7 @@ def test_work_in_flight_is_no_fault(
         {**simulator.env, **external, "MOONXD_QUEUE__REMOVE_ON_COMPLETE": "50", "PERIODIC_SYNC_ENABLED": "false"}
     )
     # Some fail and are tried again meanwhile.
-    simulator.turn({"*": {"latency_ms": 5}, "polygon": {"error_rate": 0.2}})
+    simulator.turn({"*": {"latency_ms": 100}, "polygon": {"error_rate": 0.2}})
     jobs = enqueue(daemon, 300)
     listed = daemon.state / "jobs"
     listed.write_text("\n".join(jobs))

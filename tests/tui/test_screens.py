@@ -17,7 +17,7 @@ from moonxd.api.schema import Snapshot
 from tests.tui.feeds import Script, app_for, until
 from tests.tui.scenes import EMPTY, busy, history, tripped
 from tests.tui.stats_scenes import UNMEASURED, measured
-from tui.app import TopApp
+from tui.app import REPAINT_S, TopApp
 from tui.feed import FeedError, NoStatistics, Statistics
 from tui.text import ASCII, UNICODE, Glyphs
 
@@ -118,7 +118,9 @@ def statistics_of(
             script.drop(GONE)
             await until(pilot, lambda: app.state.figures.reason and app.state.connection.phase == "lost")
         await pilot.press(*keys)
-        await until(pilot, lambda: True)
+        # A new layout is painted in the refresh after the one that measures it.
+        for _ in range(5):
+            await pilot.pause(REPAINT_S)
 
     return app, before
 
