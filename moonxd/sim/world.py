@@ -118,11 +118,13 @@ class World:
         return [upstream]
 
     def reset(self) -> None:
-        """Back to the start: knobs as configured, fresh dice and counters, wallets as the seed says."""
+        """Back to the start: knobs as configured, fresh dice and counters, wallets and blocks as the seed says."""
         for upstream in self.upstreams.values():
             upstream.turn(Knobs())
             upstream.restart()
         for chain in self.chains.values():
+            # Blocks that once stood still would be slow blocks to whoever measures them afterwards.
+            chain.head = Head(chain.chain)
             chain.wallets.reset()
             chain.universe.reset()
         self.turn(self.settings.knobs)

@@ -153,6 +153,21 @@ def test_knobs_change_all_together_or_not_at_all() -> None:
     assert not one.upstreams["ethereum"].knobs.halted
 
 
+def test_after_a_reset_no_block_is_late_because_the_chain_stood_still_before() -> None:
+    clock = [NOW]
+    one = World(SimSettings(seed="1"), now=lambda: clock[0])
+    chain = one.chains["ethereum"]
+    one.turn({"ethereum": {"halted": True}})
+    clock[0] += 500
+    one.turn({"ethereum": {"halted": False}})
+    clock[0] += 100
+    height = chain.head.height(clock[0])
+    assert chain.head.timestamp(height) - chain.head.timestamp(height - 20) > 20 * 12
+    one.reset()
+    height = chain.head.height(clock[0])
+    assert chain.head.timestamp(height) - chain.head.timestamp(height - 20) == 20 * 12
+
+
 def test_a_token_list_replaces_the_majors(tmp_path: Path) -> None:
     good = {"chainId": 1, "address": "0x" + "AB" * 20, "symbol": "ABC", "decimals": 5, "name": "Abc"}
     forms = {

@@ -100,7 +100,7 @@ def test_all_of_it_is_collected_kept_shown_and_told(start_daemon: StartDaemon, s
 
     shown = json.loads(cli(daemon, "stats", "chains", "--since", "10m", "--step", "1s", "--json").stdout)
     ethereum = next(row for row in shown["chains"] if row["slug"] == "ethereum")
-    assert ethereum["blockTimeS"] == pytest.approx(12, rel=0.03)
+    assert ethereum["blockTimeS"] == pytest.approx(12, rel=0.01)
     assert ethereum["head"] > 0
     assert ethereum["finalityLag"] > 0
     assert ethereum["gasPriceWei"] > 0
@@ -119,7 +119,7 @@ def test_all_of_it_is_collected_kept_shown_and_told(start_daemon: StartDaemon, s
     assert counted["moonxd_stats_samples_waiting",] == 0
 
     assert counted["moonxd_chain_status", "bsc", "healthy"] == 1
-    assert counted["moonxd_chain_block_time_seconds", "ethereum"] == pytest.approx(12, rel=0.03)
+    assert counted["moonxd_chain_block_time_seconds", "ethereum"] == pytest.approx(12, rel=0.01)
     assert 0 <= counted["moonxd_chain_head_age_seconds", "polygon"] < 15
     assert any(key[:2] == ("moonxd_bridge_latency_seconds", "LI.FI") for key in counted)
 
@@ -195,12 +195,12 @@ def test_a_node_that_is_paused_makes_its_chain_unhealthy_until_it_goes_on(
     environ = {key: value for key, value in simulator.env.items() if not key.endswith("_WS_URL")}
     daemon = start_daemon({**environ, **FAST, "BASE_RPC_URL": node.url, "ALCHEMY_TIMEOUT": "500"})
     until(lambda: is_complete(daemon), "everything is measured", 60)
-    assert chain(daemon, "base").block_time_s == pytest.approx(2, rel=0.03)
+    assert chain(daemon, "base").block_time_s == pytest.approx(2, rel=0.01)
     os.kill(node.pid, signal.SIGSTOP)
     try:
         until(lambda: chain(daemon, "base").status == "degraded", "it is degraded first", 60)
         assert chain(daemon, "base").endpoints[0].outcome == "timeout"
-        assert chain(daemon, "base").block_time_s == pytest.approx(2, rel=0.03), "what was measured stands"
+        assert chain(daemon, "base").block_time_s == pytest.approx(2, rel=0.01), "what was measured stands"
         until(lambda: chain(daemon, "base").status == "unhealthy", "then unhealthy", 90)
         assert {row.status for row in overview(daemon).chains if row.slug != "base"} == {"healthy"}
     finally:

@@ -40,7 +40,7 @@ def test_readers_find_their_documents(
     chains = {row["chainSlug"]: row for row in found["chainstats"].find()}
     assert sorted(chains) == CHAINS
     assert chains["ethereum"]["chainId"] == 1
-    assert chains["ethereum"]["blockTime"]["current"] == pytest.approx(12, rel=0.03)
+    assert chains["ethereum"]["blockTime"]["current"] == pytest.approx(12, rel=0.01)
     assert {row["status"] for row in chains.values()} == {"healthy"}
     assert {row["provider"] for row in found["bridgestats"].find()} == {"LI.FI", "Relay.link", "1inch"}
     until(lambda: found["chainstats_history"].count_documents({}) >= 2 * len(CHAINS), "there is a history")
