@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections import Counter
 
 import pytest
 
@@ -110,19 +109,21 @@ def test_a_type_of_job_runs_on_its_own_terms(
 ) -> None:
     simulator.turn({"*": {"latency_ms": 8000}})
     terms = {"TIMEOUT_S": "1", "ATTEMPTS": "2", "BACKOFF_DELAY_S": "0.1", "SHARE": "0.2"}
+    batched = {wallet(number) for number in range(4)}
     named = {f"MOONXD_JOBS__CHAIN_SYNC__{name}": value for name, value in terms.items()}
     daemon = start_daemon({**simulator.env, **stores, **named})
-    single, seen = daemon.enqueue(wallet(50)), Counter[int]()
+    single, busiest = daemon.enqueue(wallet(50)), 0
     with daemon.client() as client:
         ids = [client.call(calls.enqueue(chain_sync(wallet(number)))).job_id for number in range(4)]
-        while (counts := client.call(calls.status())).queue.failed < 4:
-            seen[[job.name for job in counts.running].count("chain-sync")] += 1
+        while client.call(calls.status()).queue.failed < 4:
+            # By the audit rows: the live view also shows who is being put off, and whose end the queue is being told.
+            at_work = client.call(calls.operations(status="running")).operations
+            busiest = max(busiest, sum(row.wallet_address in batched for row in at_work))
         ended = [client.call(calls.job(job_id)) for job_id in ids]
         assert client.call(calls.job(single)).state in (JobState.ACTIVE, JobState.COMPLETED), "it has other terms"
     assert {(job.state, job.attempts) for job in ended} == {(JobState.FAILED, 2)}
     assert all("longer than 1 s" in (job.reason or "") for job in ended), ended
-    # One that has just ended is still shown while the queue is told.
-    assert max(seen, key=seen.__getitem__) == 2, f"a fifth of ten slots: {seen}"
+    assert 1 <= busiest <= 2, "a fifth of ten slots"
 
 
 def chain_sync(whose: str) -> EnqueueRequest:
