@@ -10,7 +10,7 @@ from textual.pilot import Pilot
 
 from moonxd.api.schema import Delta, Snapshot
 from tests.tui.scenes import NOW
-from tui.app import TopApp
+from tui.app import REPAINT_S, TopApp
 from tui.feed import Failed, FeedError, Requeued, Statistics
 from tui.text import UNICODE, Glyphs
 
@@ -114,6 +114,14 @@ async def until(pilot: Pilot[int], condition: Callable[[], object]) -> None:
         while app.painted is painted and app.painted is not app.state:
             await pilot.pause(0.01)
         await pilot.pause()
+
+
+async def settled(pilot: Pilot[int]) -> None:
+    """Let the application run until a repaint changes nothing: a new layout is painted after it was measured."""
+    async with asyncio.timeout(20):
+        picture = ""
+        while picture != (picture := pilot.app.export_screenshot()):
+            await pilot.pause(2 * REPAINT_S)
 
 
 def drive(app: TopApp, script: Callable[[Pilot[int]], Awaitable[None]], size: tuple[int, int] = (80, 24)) -> None:

@@ -14,10 +14,10 @@ import pytest
 from textual.pilot import Pilot
 
 from moonxd.api.schema import Snapshot
-from tests.tui.feeds import Script, app_for, until
+from tests.tui.feeds import Script, app_for, settled, until
 from tests.tui.scenes import EMPTY, busy, history, tripped
 from tests.tui.stats_scenes import UNMEASURED, measured
-from tui.app import REPAINT_S, TopApp
+from tui.app import TopApp
 from tui.feed import FeedError, NoStatistics, Statistics
 from tui.text import ASCII, UNICODE, Glyphs
 
@@ -118,9 +118,7 @@ def statistics_of(
             script.drop(GONE)
             await until(pilot, lambda: app.state.figures.reason and app.state.connection.phase == "lost")
         await pilot.press(*keys)
-        # A new layout is painted in the refresh after the one that measures it.
-        for _ in range(5):
-            await pilot.pause(REPAINT_S)
+        await settled(pilot)
 
     return app, before
 
