@@ -7,7 +7,6 @@ from collections.abc import Callable
 
 import trio
 
-from ..api.schema import Snapshot
 from ..domain.errors import MoonxdError, Transient
 from ..domain.fleet import Heartbeat
 from ..ports import Fleet
@@ -81,26 +80,3 @@ class Heart:
                 await self._fleet.leave(self._describe().worker)
             except MoonxdError:
                 pass  # the heartbeat expires by itself
-
-
-def heartbeat_of(snapshot: Snapshot) -> Heartbeat:
-    """The heartbeat of the worker that `snapshot` shows."""
-    daemon, rates = snapshot.daemon, snapshot.rates
-    return Heartbeat(
-        worker=daemon.worker,
-        queue=snapshot.queue.name,
-        host=daemon.host,
-        pid=daemon.pid,
-        version=daemon.version,
-        state=daemon.state,
-        slots=daemon.slots,
-        slots_busy=daemon.slots_busy,
-        is_paused=daemon.is_paused,
-        started_at=daemon.started_at,
-        seen_at=snapshot.at,
-        per_second=rates.per_second,
-        completed=rates.completed,
-        failed=rates.failed,
-        rss_bytes=daemon.rss_bytes,
-        cpu=daemon.cpu,
-    )

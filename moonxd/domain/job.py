@@ -44,7 +44,6 @@ class Keep(msgspec.Struct, frozen=True):
 
 
 KEEP_ALL = Keep()
-KEEP_NONE = Keep(count=0)
 
 
 class JobOptions(msgspec.Struct, frozen=True, kw_only=True):

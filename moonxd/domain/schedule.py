@@ -11,7 +11,6 @@ from typing import Any
 
 import msgspec
 
-from .errors import Permanent
 from .job import JobOptions, NewJob
 
 #: How the payload's metadata says who asked: neither activity of the user nor counted against the user.
@@ -21,7 +20,6 @@ TRIGGER, BULK = "periodic", "bulk"
 STALE, REGULAR = 3, 7
 #: The classes' names in the payload, for readers who know high, medium and low only.
 NAMES = {STALE: "high", REGULAR: "medium"}
-MAX_INTERVAL_MINUTES = 366 * 24 * 60
 
 
 class Registration(msgspec.Struct, frozen=True, kw_only=True):
@@ -198,10 +196,3 @@ def offset_seed(user_id: str, wallet: str) -> int:
     """A large number that belongs to this wallet of this user for ever."""
     digest = hashlib.blake2b(f"{user_id}\0{wallet}".encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big")
-
-
-def check_interval(minutes: int) -> int:
-    """Raises Permanent for an interval that nobody means."""
-    if not 1 <= minutes <= MAX_INTERVAL_MINUTES:
-        raise Permanent(f"an interval of {minutes} minutes is out of range: 1 to {MAX_INTERVAL_MINUTES}")
-    return minutes

@@ -19,8 +19,6 @@ from .health import SEVERITY
 Line = tuple[Cell, ...]
 #: Cells of the upright axis: a label, and the line.
 _LABEL, _AXIS = 8, 9
-#: The least rows that a chart makes sense in: its title, two rows of dots, marks and times.
-LEAST_ROWS = 5
 _STEPS = int(SPAN_S / STEP_S)
 #: Rounds may be so many steps apart and still be joined.
 _MOST_APART = 10
