@@ -19,10 +19,10 @@ from .agents.janitor import Pruner
 from .agents.orders import Verb
 from .agents.sampler import Sampler
 from .api.schema import Snapshot
-from .cancelling import Canceller
 from .cluster import Cluster, whole, worker_verbs
 from .config import Config
 from .control.deps import Deps
+from .control.jobs import canceller_of
 from .control.probe import probe
 from .control.server import ControlPlane
 from .control.story import Story
@@ -144,7 +144,7 @@ def assemble(site: Site) -> Parts:
         announcer=announcer,
         membership=membership,
         statistics=statistics,
-        core_lists=_core_lists(site, hands, attempts, periodic, membership, Story(deps)),
+        core_lists=_core_lists(site, deps, periodic),
         cluster=cluster,
     )
 
@@ -315,9 +315,10 @@ def _deps(
     )
 
 
-def _core_lists(
-    site: Site, hands: Hands, attempts: Attempts, periodic: PeriodicSyncs, membership: Membership, story: Story
-) -> CoreLists:
+def _core_lists(site: Site, deps: Deps, periodic: PeriodicSyncs) -> CoreLists:
+    """They add and cancel as the API does."""
+    story = Story(deps)
+    assert deps.frees_at is not None
     return CoreLists(
         site.config,
         site.redis,
@@ -326,15 +327,9 @@ def _core_lists(
         ledger=site.ledger,
         schedule=periodic.desk.schedule,
         plan=periodic.desk.plan,
-        canceller=Canceller(
-            site.queue,
-            worker=site.worker,
-            cancel_running=hands.cancel,
-            ask=membership.ask,
-            called_off=story.called_off,
-        ),
-        frees_at=wiring.window_check(site.ledger, lambda: attempts.policy.guards),
-        terms=lambda: attempts.policy.terms,
+        canceller=canceller_of(deps, story),
+        frees_at=deps.frees_at,
+        terms=deps.terms,
         telemetry=site.telemetry,
         added=story.added,
     )

@@ -70,8 +70,6 @@ class Bureau:
 @asynccontextmanager
 async def open_bureau(config: Config, redis: Redis) -> AsyncGenerator[Bureau]:
     async with open_transport(connections=_CONNECTIONS) as transport:
-        for line in wiring.cost_statement(config):
-            log.info("statistics on a metered key: %s", line)
         yield Bureau(transport, wiring.quota(config, redis))
 
 
@@ -126,7 +124,10 @@ class Statistics:
         overview, health = OverviewOf(archive.chains, archive.bridges), ServiceHealthOf([self.parts])
         collectors: tuple[Collector, ...] = (chains, bridges, overview, health)
         self._rounds = tuple(self._rounds_of(one, *COLLECTORS[one.name](section)) for one in collectors)
-        self.desk = deps.Statistics(archive=archive, collectors=self.view, costs=wiring.cost_statement(config))
+        costs = wiring.cost_statement(config)
+        for line in costs:
+            log.info("statistics on a metered key: %s", line)
+        self.desk = deps.Statistics(archive=archive, collectors=self.view, costs=costs)
 
     def children(self) -> tuple[Child, ...]:
         return (

@@ -42,6 +42,17 @@ MAX_WAIT_S = 60.0
 _FIRST_LOOK_S, _LONGEST_LOOK_S = 0.1, 1.0
 
 
+def canceller_of(deps: Deps, story: Story) -> Canceller:
+    """Cancels as DELETE /jobs does; `story` hears of what was called off."""
+    return Canceller(
+        deps.queue_admin,
+        worker=deps.worker,
+        cancel_running=deps.cancel_running,
+        ask=deps.ask_worker,
+        called_off=story.called_off,
+    )
+
+
 class Jobs:
     """The handlers of /jobs."""
 
@@ -50,13 +61,7 @@ class Jobs:
         self._story = story
         self._settlements = settlements
         self._stopping = stopping
-        self._canceller = Canceller(
-            deps.queue_admin,
-            worker=deps.worker,
-            cancel_running=deps.cancel_running,
-            ask=deps.ask_worker,
-            called_off=story.called_off,
-        )
+        self._canceller = canceller_of(deps, story)
 
     async def add(self, request: Request) -> Response:
         ask = await read_body(request, EnqueueRequest)
